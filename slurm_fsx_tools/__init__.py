@@ -1,0 +1,18 @@
+"""Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre."""
+
+from __future__ import annotations
+
+__all__ = ["__version__", "hookimpl"]
+
+
+def __getattr__(name: str) -> object:
+    # pluggy costs twice a bare interpreter to import, metadata more: only who asks pays.
+    if name == "hookimpl":
+        from .hookspecs import hookimpl
+
+        return hookimpl
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("slurm-fsx-tools")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,104 @@
+"""The keys of the configuration: type, default, unit and meaning of each, in one table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_PATH = "/etc/slurm-fsx/config.yaml"
+PATH_VARIABLE = "SLURM_FSX_CONFIG"
+"""Environment variable that names another configuration file."""
+
+
+class Setting(NamedTuple):
+    """One key of the configuration."""
+
+    key: str
+    """Dotted, e.g. ``fsx.timeout``."""
+
+    kind: str
+    """``str``, ``path``, ``seconds``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str)."""
+
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+
+SETTINGS = (
+    Setting("fsx.root", "path", "/fsx", "Where the shared file system is mounted."),
+    Setting("fsx.timeout", "seconds", 2.0, "How long a prolog waits for an answer of the shared file system."),
+    Setting("cluster.name", "str", "", "Name of the cluster in metrics; Slurm's ClusterName where empty."),
+    Setting("runtime_dir", "path", "/run/slurm-fsx", "Local folder, root's, for what lives as long as a job."),
+    Setting(
+        "containers.aliases",
+        "map",
+        {},
+        "Short names that you define: NAME: URI, e.g. pytorch: nvcr.io/nvidia/pytorch:24.03-py3.",
+    ),
+    Setting(
+        "containers.prefer",
+        "list",
+        ["nvcr.io/nvidia"],
+        "Namespaces, best first: which one a short name means where several have the same repository.",
+    ),
+    Setting(
+        "containers.unknown_name",
+        "choice",
+        "pass",
+        "What becomes of a submission whose name has no image: Pyxis decides (pass), or it is refused (reject).",
+        ("pass", "reject"),
+    ),
+    Setting("nccl.enabled", "bool", True, "Whether jobs get the NCCL environment of the installation in FSX/nccl."),
+    Setting(
+        "nccl.profile",
+        "str",
+        "documented",
+        "Which set of NCCL and EFA variables jobs get.",
+    ),
+    Setting(
+        "nccl.in_container",
+        "choice",
+        "auto",
+        "Whether containers get the library path: only where the image has no NCCL (auto), always, or never.",
+        ("auto", "always", "never"),
+    ),
+    Setting("prolog.deadline", "seconds", 10.0, "How long a whole prolog or epilog of ours may take."),
+    Setting("prolog.plugin_timeout", "seconds", 3.0, "How long one plugin may take in one hook."),
+    Setting("prolog.plugins_dir", "path", "/etc/slurm-fsx/plugins.d", "Folder of single-file site plugins, root's."),
+    Setting("prolog.block", "list", [], "Built-in plugins that stay off, e.g. monitoring."),
+)
+DEFAULTS: dict[str, Any] = {setting.key: setting.default for setting in SETTINGS}
+
+
+class Config:
+    """The configuration's values, by dotted key.
+
+    Raises:
+        KeyError: a key that is in no `Setting`: a mistake in the program, never in the file.
+    """
+
+    __slots__ = ("_values", "path", "policy")
+
+    def __init__(self, values: Mapping[str, Any] | None = None, path: str = "", policy: str = "default") -> None:
+        given = dict(values or {})
+        for key in given:
+            if key not in DEFAULTS:
+                raise KeyError(key)
+        self._values: dict[str, Any] = {**DEFAULTS, **given}
+        self.path = path
+        """The YAML file behind the values; empty where there is none."""
+        self.policy = policy
+        """A word that changes whenever the meaning of a container's name may: an index made under another is stale."""
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def below_fsx(self, *parts: str) -> str:
+        """Give a path below the shared file system's root."""
+        return "/".join((self._values["fsx.root"].rstrip("/"), *parts))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give every key with its value, in the table's order."""
+        return dict(self._values)

@@ -1,0 +1,153 @@
+"""The compiled configuration: what the prolog and the SPANK plugin read instead of YAML.
+
+``config.json`` carries the values that differ from the defaults, and the list of plugins that installed distributions
+offer; ``plugin.conf`` carries the few values that the SPANK plugin needs, one ``key=value`` a line. Both are keyed by
+the YAML file's device, inode, size and modification time, so that an edited configuration is never overlooked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import SlurmFsxError
+from ..files import read_trusted, write_atomically
+from .model import DEFAULT_PATH, DEFAULTS, PATH_VARIABLE, Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+RUN_DIR = "/run/slurm-fsx"
+"""Where the snapshot is, whatever the configuration calls ``runtime_dir``: it is read before the configuration."""
+
+VERSION = 1
+
+
+class Snapshot(NamedTuple):
+    """A configuration, and what else a prolog must know before it can load plugins."""
+
+    config: Config
+    entry_points: tuple[tuple[str, str], ...]
+    """Name and module of each plugin that an installed distribution offers."""
+
+    key: str
+    """What the configuration file was when this was compiled."""
+
+    packages: dict[str, int]
+    """Folders of installed distributions, with their modification times in ns: a new one may offer a plugin."""
+
+
+def config_path(environ: Mapping[str, str]) -> str:
+    """Give the path of the YAML file that counts."""
+    return environ.get(PATH_VARIABLE) or DEFAULT_PATH
+
+
+def config_key(path: str) -> str:
+    """Describe a file's present state as ``DEV:INODE:SIZE:MTIME_NS``, or ``absent``."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return "absent"
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def package_folders() -> dict[str, int]:
+    """Give the folders that hold installed distributions, with their modification times in ns."""
+    return {path: os.stat(path).st_mtime_ns for path in sys.path if path.endswith("-packages") and os.path.isdir(path)}
+
+
+def is_current(snapshot: Snapshot, path: str) -> bool:
+    """Whether nothing was edited or installed since the snapshot was compiled."""
+    return (
+        snapshot.config.path == path
+        and snapshot.key == config_key(path)
+        and snapshot.packages == package_folders()
+    )
+
+
+def load_snapshot(
+    path: str, run_dir: str = RUN_DIR, on_failure: Callable[[str, BaseException], None] | None = None
+) -> Snapshot:
+    """Give the configuration of a YAML file, compiled again where it changed.
+
+    A process that may write to `run_dir` leaves the snapshot there for the next one. A configuration that cannot be
+    used is reported, and the last good one, else the defaults, stand in: a typo must not stop jobs.
+
+    Args:
+        path: The YAML file; it may be absent.
+        run_dir: The folder of the snapshot.
+        on_failure: Told what went wrong; without it, it is raised.
+
+    Raises:
+        SlurmFsxError: the YAML cannot be used, and there is no `on_failure`.
+    """
+    stored = _read(os.path.join(run_dir, "config.json"))
+    if stored is not None and is_current(stored, path):
+        return stored
+    # The one import of heavy code from the hot path, taken only after an edit or an installation.
+    from .source import compile_config
+
+    try:
+        snapshot = compile_config(path)
+    except (SlurmFsxError, OSError) as error:
+        if on_failure is None:
+            raise
+        on_failure("config", error)
+        if stored is not None and stored.config.path == path:
+            return stored
+        return Snapshot(Config(path=path), (), config_key(path), {})
+    if os.access(run_dir, os.W_OK):
+        write_snapshot(snapshot, run_dir)
+    return snapshot
+
+
+def write_snapshot(snapshot: Snapshot, run_dir: str = RUN_DIR) -> None:
+    """Write ``config.json`` and, into the configured runtime folder, ``plugin.conf``."""
+    config = snapshot.config
+    document = {
+        "version": VERSION,
+        "path": config.path,
+        "key": snapshot.key,
+        "policy": config.policy,
+        "values": {key: value for key, value in config.as_dict().items() if value != DEFAULTS[key]},
+        "entry_points": snapshot.entry_points,
+        "packages": snapshot.packages,
+    }
+    write_atomically(os.path.join(run_dir, "config.json"), json.dumps(document).encode())
+    folder = config["runtime_dir"]
+    if os.path.isdir(folder):
+        write_atomically(os.path.join(folder, "plugin.conf"), format_plugin_conf(snapshot).encode())
+
+
+def format_plugin_conf(snapshot: Snapshot) -> str:
+    """Give the text of ``plugin.conf``, which ``spank/plugin_conf.c`` reads."""
+    config = snapshot.config
+    containers = config.below_fsx("containers")
+    values = {
+        "config": config.path,
+        "config_key": snapshot.key,
+        "fsx_root": config["fsx.root"],
+        "containers": containers,
+        "index": f"{containers}/.slurm-fsx/index",
+        "unknown_name": config["containers.unknown_name"],
+        "policy": config.policy,
+    }
+    return "# slurm-fsx plugin 1\n" + "".join(f"{key}={value}\n" for key, value in values.items())
+
+
+def _read(path: str) -> Snapshot | None:
+    """Read a snapshot; None where there is none that this version understands and root alone could have written."""
+    try:
+        document: dict[str, Any] = json.loads(read_trusted(path))
+        if document["version"] != VERSION:
+            return None
+        return Snapshot(
+            Config(document["values"], path=document["path"], policy=document["policy"]),
+            tuple((name, value) for name, value in document["entry_points"]),
+            document["key"],
+            document["packages"],
+        )
+    except (OSError, SlurmFsxError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,203 @@
+"""The configuration's YAML: every mistake in it is named with file, line and key."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..errors import ConfigError
+from ..files import read_trusted
+from .model import SETTINGS, Config, Setting
+from .snapshot import Snapshot, config_key, package_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+_SECTIONS = {setting.key.rpartition(".")[0] for setting in SETTINGS} - {""}
+_ENTRY_POINT_GROUP = "slurm_fsx"
+
+
+def load_config(path: str) -> Config:
+    """Read a configuration file; a missing one gives the defaults.
+
+    Raises:
+        ConfigError: it is no YAML, or has unknown keys or values of a wrong type; all of them are named.
+        UntrustedFile: others than root could have written it.
+        OSError: it cannot be read.
+    """
+    try:
+        text = read_trusted(path).decode()
+    except FileNotFoundError:
+        return Config(path=path)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is no UTF-8", hint="save the file as UTF-8") from error
+    values = check_config(text, path)
+    return Config(values, path=path, policy=_policy(values))
+
+
+def check_config(text: str, path: str) -> dict[str, Any]:
+    """Give the values of a configuration's text, by dotted key.
+
+    Raises:
+        ConfigError: something in it cannot be used; every mistake has a line of its own.
+    """
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise ConfigError(f"{path}:{line}: this is no YAML: {error.problem or error.context}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: this is no YAML: {error}") from error
+    reader = _Reader(path)
+    if root is not None:
+        reader.read(root, "")
+    if reader.mistakes:
+        raise ConfigError("\n".join(reader.mistakes))
+    return reader.values
+
+
+def compile_config(path: str) -> Snapshot:
+    """Read a configuration file, and find the plugins that installed distributions offer.
+
+    Raises:
+        ConfigError, UntrustedFile, OSError: as for `load_config`.
+    """
+    key = config_key(path)  # before reading: an edit in between makes the snapshot stale, never wrong
+    config = load_config(path)
+    found = entry_points()
+    # Python 3.9 gives a dict here, later ones an object with select.
+    group = found.get(_ENTRY_POINT_GROUP, ()) if isinstance(found, dict) else found.select(group=_ENTRY_POINT_GROUP)
+    return Snapshot(config, tuple(sorted({(point.name, point.value) for point in group})), key, package_folders())
+
+
+def _policy(values: dict[str, Any]) -> str:
+    """Give a word that changes whenever the meaning of a container's name may."""
+    meaning = {key: value for key, value in values.items() if key in ("containers.aliases", "containers.prefer")}
+    meaning = {key: value for key, value in meaning.items() if value != _BY_KEY[key].default}
+    if not meaning:
+        return "default"
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class _Reader:
+    """Walks a YAML tree, and collects values and mistakes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.values: dict[str, Any] = {}
+        self.mistakes: list[str] = []
+
+    def read(self, node: yaml.Node, prefix: str) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            self._mistake(node, f"{prefix or 'the file'} is a section: write its keys indented below it")
+            return
+        for key_node, value_node in node.value:
+            key = f"{prefix}.{key_node.value}" if prefix else str(key_node.value)
+            if key in self.values:
+                self._mistake(key_node, f"{key} is there twice: remove one")
+            elif key in _BY_KEY:
+                self._take(_BY_KEY[key], value_node)
+            elif key in _SECTIONS:
+                if not _is_null(value_node):
+                    self.read(value_node, key)
+            else:
+                self._mistake(key_node, f"unknown key {key}{_nearest(key)}")
+
+    def _take(self, setting: Setting, node: yaml.Node) -> None:
+        try:
+            self.values[setting.key] = _READERS[setting.kind](setting, node)
+        except ValueError as error:
+            self._mistake(node, f"{setting.key} {error}")
+
+    def _mistake(self, node: yaml.Node, text: str) -> None:
+        self.mistakes.append(f"{self._path}:{node.start_mark.line + 1}: {text}")
+
+
+def _nearest(key: str) -> str:
+    near = difflib.get_close_matches(key, [*_BY_KEY, *_SECTIONS], n=1, cutoff=0.5)
+    if not near:
+        # A right word in the wrong section is the usual slip.
+        near = [known for known in _BY_KEY if known.rpartition(".")[2] == key.rpartition(".")[2]][:1]
+    return f"; did you mean {near[0]}?" if near else "; see: slurm-fsx config show"
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return bool(node.tag == "tag:yaml.org,2002:null")
+
+
+def _scalar(node: yaml.Node, tag: str, wanted: str) -> str:
+    if not isinstance(node, yaml.ScalarNode) or node.tag != f"tag:yaml.org,2002:{tag}":
+        raise ValueError(f"must be {wanted}, not {_shown(node)}")
+    return str(node.value)
+
+
+def _shown(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return repr(node.value) if node.value else "nothing"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
+
+
+def _read_str(setting: Setting, node: yaml.Node) -> str:
+    value = _scalar(node, "str", "text (in quotes if it looks like a number)")
+    if "\n" in value or "\0" in value:
+        raise ValueError("must be one line of text")
+    return value
+
+
+def _read_path(setting: Setting, node: yaml.Node) -> str:
+    value = _read_str(setting, node)
+    if not value.startswith("/") or "/../" in f"{value}/":
+        raise ValueError(f"must be an absolute path without .., not {value!r}")
+    return value.rstrip("/") or "/"
+
+
+def _read_seconds(setting: Setting, node: yaml.Node) -> float:
+    try:
+        value = float(node.value) if isinstance(node, yaml.ScalarNode) else -1.0
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 3600:
+        raise ValueError(f"must be a number of seconds above 0, up to 3600, not {_shown(node)}")
+    return value
+
+
+def _read_bool(setting: Setting, node: yaml.Node) -> bool:
+    return _scalar(node, "bool", "true or false").lower() in ("true", "yes", "on")
+
+
+def _read_choice(setting: Setting, node: yaml.Node) -> str:
+    value = node.value if isinstance(node, yaml.ScalarNode) else ""
+    if value not in setting.choices:
+        raise ValueError(f"must be one of {', '.join(setting.choices)}, not {_shown(node)}")
+    return str(value)
+
+
+def _read_list(setting: Setting, node: yaml.Node) -> list[str]:
+    if not isinstance(node, yaml.SequenceNode):
+        raise ValueError(f"must be a list, as [a, b], not {_shown(node)}")
+    return [_read_str(setting, item) for item in node.value]
+
+
+def _read_map(setting: Setting, node: yaml.Node) -> dict[str, str]:
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"must be NAME: VALUE pairs, not {_shown(node)}")
+    return {_read_str(setting, key): _read_str(setting, value) for key, value in node.value}
+
+
+_READERS: dict[str, Callable[[Setting, yaml.Node], Any]] = {
+    "str": _read_str,
+    "path": _read_path,
+    "seconds": _read_seconds,
+    "bool": _read_bool,
+    "choice": _read_choice,
+    "list": _read_list,
+    "map": _read_map,
+}

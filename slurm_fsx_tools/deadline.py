@@ -1,0 +1,37 @@
+"""A limit on how long a piece of code may take, by timer."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+from .errors import DeadlineExceeded
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+class Limit:
+    """Raise DeadlineExceeded inside a ``with`` block that outlasts its time.
+
+    Works in the main thread only, does not nest, and cannot end a system call that the kernel does not interrupt, as a
+    look at a hung Lustre: `SharedFs.look` is for those.
+
+    Args:
+        seconds: How long the block may take.
+        what: What is being done, for the message.
+    """
+
+    def __init__(self, seconds: float, what: str) -> None:
+        self._seconds = seconds
+        self._what = what
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGALRM, self._expire)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _expire(self, signum: int, frame: FrameType | None) -> None:
+        raise DeadlineExceeded(f"{self._what} took longer than {self._seconds:g} s")

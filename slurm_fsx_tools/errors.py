@@ -1,0 +1,58 @@
+"""Every error that a user or an admin can meet."""
+
+from __future__ import annotations
+
+
+class SlurmFsxError(Exception):
+    """Something went wrong that its reader can mend.
+
+    Args:
+        message: What happened, with the value, file or line that it happened to.
+        hint: What to do next, as a sentence without a full stop; may be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ConfigError(SlurmFsxError):
+    """A configuration that cannot be used."""
+
+    exit_code = 2
+
+
+class UntrustedFile(SlurmFsxError):
+    """A file that root must not believe, because somebody else could have written it."""
+
+
+class InvalidName(SlurmFsxError):
+    """A container's or image's name that nothing could be called by."""
+
+    exit_code = 2
+
+
+class InvalidImageName(InvalidName):
+    """An image name that no registry would accept."""
+
+
+class ImageNotFound(SlurmFsxError):
+    """No image, or more than one, answers to a name."""
+
+
+class InvalidEnvironment(SlurmFsxError):
+    """An operation on a job's environment that cannot be written down."""
+
+
+class DeadlineExceeded(SlurmFsxError):
+    """Something took longer than it may."""
+
+
+class SharedFsUnavailable(SlurmFsxError):
+    """The shared file system is missing, or does not answer."""

@@ -1,0 +1,121 @@
+"""The two habits root needs with files: believe only root's, and never show half of one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from .errors import UntrustedFile
+
+OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+WORLD_READABLE = 0o644
+
+
+def open_trusted(path: str, dir_fd: int | None = None) -> int:
+    """Open a regular file for reading that only root, or this process's user, can have written.
+
+    The check is made on the opened descriptor, so the file cannot be swapped between check and use. A symbolic link
+    as the last component is refused. The caller closes the descriptor.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+        UntrustedFile: it is a link or no regular file, or somebody else owns it or may write to it.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO that somebody left here must not hang root.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UntrustedFile(f"{path} is a symbolic link", hint="put the file itself there") from None
+        raise
+    try:
+        check_trusted(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def check_trusted(path: str, status: os.stat_result) -> None:
+    """Raise UntrustedFile unless the file is regular, ours or root's, and writable by its owner alone."""
+    if not stat.S_ISREG(status.st_mode):
+        raise UntrustedFile(f"{path} is no regular file", hint="replace it by a file")
+    check_owner(path, status)
+
+
+def check_owner(path: str, status: os.stat_result) -> None:
+    """Raise UntrustedFile unless root or this process's user owns the path, and nobody else may write to it."""
+    if status.st_uid not in (0, os.geteuid()):
+        raise UntrustedFile(f"{path} belongs to user {status.st_uid}", hint=f"run: chown root {path}")
+    if status.st_mode & OTHERS_MAY_WRITE:
+        raise UntrustedFile(f"{path} can be written by others than its owner", hint=f"run: chmod go-w {path}")
+
+
+def read_trusted(path: str, limit_bytes: int = 1 << 20, dir_fd: int | None = None) -> bytes:
+    """Read a whole file as `open_trusted` opens it.
+
+    Raises:
+        OSError, UntrustedFile: as for `open_trusted`; also UntrustedFile where the file is larger than the limit.
+    """
+    fd = open_trusted(path, dir_fd)
+    try:
+        return read_all(fd, path, limit_bytes)
+    finally:
+        os.close(fd)
+
+
+def read_all(fd: int, path: str, limit_bytes: int) -> bytes:
+    """Read an open file to its end, at most `limit_bytes`."""
+    chunks = []
+    remaining = limit_bytes + 1
+    while remaining > 0:
+        chunk = os.read(fd, min(remaining, 1 << 20))
+        if not chunk:
+            break
+        chunks.append(chunk)
+        remaining -= len(chunk)
+    if remaining <= 0:
+        raise UntrustedFile(f"{path} is larger than {limit_bytes} bytes", hint="see what wrote it")
+    return b"".join(chunks)
+
+
+def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None:
+    """Replace a file's content so that a reader sees the old one or the new one, never a part.
+
+    The temporary name starts with a dot and ends with the process id, stands in the same folder, and is gone when
+    this raises. The data is not flushed to disk: after a power cut the file may be empty, never after a killed process.
+
+    Raises:
+        OSError: the folder is missing, read-only or full.
+    """
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fd = os.open(temporary, flags, mode)
+    except FileExistsError:
+        # A process with our id died half-way; nobody else can own this name.
+        os.unlink(temporary)
+        fd = os.open(temporary, flags, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fchmod(fd, mode)  # whatever the umask was
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def remove(path: str) -> bool:
+    """Remove a file; say whether it was there."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Metrics: what a node exports, and how Prometheus learns of it."""

@@ -1,0 +1,1 @@
+"""NCCL in ``/fsx/nccl``: what is installed there, and what a job's environment gets from it."""

@@ -1,0 +1,111 @@
+"""Looks at the shared file system that cannot hang the process that takes them.
+
+Any call on a hung Lustre client blocks its process in the kernel, beyond signals and timers. So each look is taken in
+a child; where it does not answer in time it is left behind, and nobody looks again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from .errors import SharedFsUnavailable, SlurmFsxError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class SharedFs:
+    """The shared file system below `root`, which may be away.
+
+    Args:
+        root: Where it is mounted, e.g. ``/fsx``.
+        timeout_s: How long one look may take.
+    """
+
+    def __init__(self, root: str, timeout_s: float) -> None:
+        self.root = root
+        self._timeout_s = timeout_s
+        self._hung = False
+
+    def look(self, function: Callable[[], Any]) -> Any:
+        """Call a function in a child process, and give what it returned.
+
+        Args:
+            function: Touches files below the root; returns what json can carry. It runs in a copy of this process, so
+                what it changes in memory is lost.
+
+        Raises:
+            SharedFsUnavailable: there was no answer in time, now or in an earlier look.
+            OSError: as the function raised it, e.g. FileNotFoundError.
+            SlurmFsxError: the function raised one, or failed otherwise.
+        """
+        if self._hung:
+            raise SharedFsUnavailable(f"{self.root} did not answer before", hint="see the first message about it")
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            _answer(function, reader, writer)
+        os.close(writer)
+        try:
+            answer = _read_until(reader, time.monotonic() + self._timeout_s)
+        finally:
+            os.close(reader)
+        if answer is None:
+            self._hung = True
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
+            raise SharedFsUnavailable(
+                f"{self.root} did not answer within {self._timeout_s:g} s", hint="see whether its file server is up"
+            )
+        os.waitpid(child, 0)
+        return _unpack(answer)
+
+
+def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
+    """Run in the child, and never return."""
+    try:
+        os.close(reader)
+        # slurmd reads a prolog's output to its end: a child that stays behind must not hold it open.
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        try:
+            answer: dict[str, Any] = {"result": function()}
+        except OSError as error:
+            answer = {"errno": error.errno, "text": error.strerror, "path": error.filename}
+        except SlurmFsxError as error:
+            answer = {"error": error.message, "hint": error.hint}
+        data = json.dumps(answer).encode()
+        while data:
+            data = data[os.write(writer, data) :]
+    finally:
+        os._exit(0)
+
+
+def _read_until(reader: int, deadline: float) -> bytes | None:
+    """Read to the end of a pipe; None where it did not end in time."""
+    chunks = []
+    while True:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0 or not select.select([reader], [], [], remaining)[0]:
+            return None
+        chunk = os.read(reader, 1 << 16)
+        if not chunk:
+            return b"".join(chunks)
+        chunks.append(chunk)
+
+
+def _unpack(data: bytes) -> Any:
+    if not data:
+        raise SlurmFsxError("a look at the shared file system ended without an answer", hint="see the log for a crash")
+    answer = json.loads(data)
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["text"], answer["path"])
+    if "error" in answer:
+        raise SlurmFsxError(answer["error"], hint=answer["hint"])
+    return answer["result"]
