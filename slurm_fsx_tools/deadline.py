@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING
 
 from .errors import DeadlineExceeded
-
-if TYPE_CHECKING:
-    from types import FrameType
 
 
 class Limit:
@@ -33,5 +29,5 @@ class Limit:
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _expire(self, signum: int, frame: FrameType | None) -> None:
+    def _expire(self, *_: object) -> None:
         raise DeadlineExceeded(f"{self._what} took longer than {self._seconds:g} s")

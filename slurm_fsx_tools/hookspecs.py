@@ -15,10 +15,10 @@ import pluggy
 TYPE_CHECKING = False  # hot module: typing is not imported for this
 if TYPE_CHECKING:
     from .config.model import Config
+    from .health import Health
     from .job import Job, Node
     from .jobenv import JobEnv
     from .monitoring.exporters import Exporter
-    from .health import Health
     from .shared_fs import SharedFs
 
 PROJECT = "slurm_fsx"
@@ -79,7 +79,7 @@ def slurm_fsx_exporters(node: Node, config: Config) -> list[Exporter] | None:
 
 
 @hookspec
-def slurm_fsx_prolog(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs) -> None:
+def slurm_fsx_prolog(job: Job, env: JobEnv, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
     """Act before a job starts on a node.
 
     Runs in the prolog, as root, after the job's environment is complete and written, within ``prolog.plugin_timeout``.
@@ -87,6 +87,7 @@ def slurm_fsx_prolog(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs)
     Args:
         job: The job that is about to start.
         env: The operations that its tasks will get; changing them here has no effect.
+        exporters: What this node exports, as ``slurm_fsx_exporters`` listed it.
         config: The node's configuration.
         shared_fs: How to look at files below ``fsx.root``.
 

@@ -45,6 +45,8 @@ class JobEnv:
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
         self._operations: list[Operation] = []
+        self.notes: list[str] = []
+        """What an admin should read about these operations; the prolog logs it."""
         self.extend(operations)
 
     def default(self, name: str, value: str, scope: str = "") -> None:
@@ -75,6 +77,14 @@ class JobEnv:
         """
         for operation in operations:
             self._add(operation)
+
+    def note(self, text: str) -> None:
+        """Say something about these operations that an admin should read."""
+        self.notes.append(text)
+
+    def cut(self, length: int) -> None:
+        """Take back every operation after the first `length`."""
+        del self._operations[length:]
 
     def _add(self, operation: Operation) -> None:
         check(operation)

@@ -1,4 +1,9 @@
-"""Loads built-in and site plugins, and calls them so that one cannot hurt the rest."""
+"""Loads built-in and site plugins, and calls them so that one cannot hurt the rest.
+
+Site plugins are pluggy's. Built-in ones are modules that hold functions of the hooks' names, called straight: pluggy
+takes longer to import than the rest of the prolog to run, and most nodes have no site plugin. A built-in is asked last
+where the first answer wins, and writes first where all have their say, so the site always has the last word.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,6 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pluggy
-
-from . import hookspecs
 from .deadline import Limit
 from .errors import DeadlineExceeded, SlurmFsxError, UntrustedFile
 from .files import check_owner, check_trusted, read_trusted
@@ -17,10 +19,10 @@ from .files import check_owner, check_trusted, read_trusted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    import pluggy
+
     Failure = Callable[[str, BaseException], None]
     """Told a plugin's name with what it was doing, and what it raised."""
-
-ENTRY_POINT_GROUP = "slurm_fsx"
 
 BUILTIN_PLUGINS = {
     "containers": "slurm_fsx_tools.containers.plugin",
@@ -29,13 +31,10 @@ BUILTIN_PLUGINS = {
 }
 """Loaded by dotted name, so that a site can block one and no other module has to be edited."""
 
+HOOK_PREFIX = "slurm_fsx_"
 
-class EntryPoint(NamedTuple):
-    """A plugin that an installed distribution offers."""
-
-    name: str
-    value: str
-    """``package.module``."""
+FIRST_ANSWER_WINS = ("slurm_fsx_resolve_container",)
+"""The hooks that are asked until one plugin answers; `hookspecs` says the same to pluggy."""
 
 
 class Plugin(NamedTuple):
@@ -43,9 +42,18 @@ class Plugin(NamedTuple):
 
     name: str
     origin: str
-    """``built-in``, or the file it was loaded from."""
+    """``built-in``, the file it was loaded from, or the module of an installed distribution."""
 
     hooks: tuple[str, ...]
+
+
+class Implementation(NamedTuple):
+    """One plugin's function for one hook."""
+
+    plugin: str
+    function: Callable[..., Any]
+    arguments: tuple[str, ...]
+    """The hook's arguments that this function takes."""
 
 
 class PluginSet:
@@ -59,20 +67,20 @@ class PluginSet:
     def __init__(self, timeout_s: float, on_failure: Failure) -> None:
         self._timeout_s = timeout_s
         self._on_failure = on_failure
-        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
-        self._manager.add_hookspecs(hookspecs)
         self._origins: dict[str, str] = {}
+        self._builtin: dict[str, ModuleType] = {}
+        self._site: pluggy.PluginManager | None = None
 
     def load_builtin(self, blocked: Iterable[str] = ()) -> None:
         """Load the product's own plugins, but for the blocked ones."""
         for name, module in BUILTIN_PLUGINS.items():
             if name not in blocked:
-                self._load(name, "built-in", lambda module=module: _import(module))
+                self._load(name, "built-in", self._add_builtin, module)
 
-    def load_entry_points(self, entry_points: Iterable[EntryPoint]) -> None:
-        """Load what installed distributions offer; modules that others than root could have written are skipped."""
-        for entry_point in entry_points:
-            self._load(entry_point.name, entry_point.value, lambda value=entry_point.value: _import_trusted(value))
+    def load_entry_points(self, entry_points: Iterable[tuple[str, str]]) -> None:
+        """Load what installed distributions offer, as name and module; only from files that root alone can write."""
+        for name, module in entry_points:
+            self._load(name, module, self._add_module, module)
 
     def load_folder(self, folder: str) -> None:
         """Load each ``*.py`` of a folder, in the order of their names; a missing folder holds none."""
@@ -86,42 +94,54 @@ class PluginSet:
             return
         for name in names:
             path = os.path.join(folder, name)
-            self._load(name[: -len(".py")], path, lambda path=path: _execute(path))
+            self._load(name[: -len(".py")], path, self._add_file, path)
 
     def register(self, plugin: object, name: str, origin: str = "") -> None:
-        """Make a plugin active.
+        """Make a site plugin active.
 
         Raises:
             pluggy.PluginValidationError: one of its hooks does not exist, or takes an argument that the hook has not.
+            SlurmFsxError: its name is taken, or it implements a hook as a wrapper.
         """
-        if self._manager.has_plugin(name):
-            raise SlurmFsxError(f"there are two plugins named {name}", hint="rename the one of the site")
+        if name in self._origins:
+            raise SlurmFsxError(f"there are two plugins named {name}", hint="rename the site's")
+        manager = self._pluggy()
         try:
-            self._manager.register(plugin, name)
-            self._manager.check_pending()
-            for hook in self._manager.get_hookcallers(plugin) or ():
+            manager.register(plugin, name)
+            manager.check_pending()
+            for hook in manager.get_hookcallers(plugin) or ():
                 if any(impl.wrapper or impl.hookwrapper for impl in hook.get_hookimpls()):
                     raise SlurmFsxError(f"{hook.name} is a wrapper", hint="implement the hook itself")
         except Exception:
-            self._manager.unregister(plugin)
+            manager.unregister(plugin)
             raise
         self._origins[name] = origin
 
     def plugins(self) -> list[Plugin]:
         """List the active plugins, built-ins first."""
-        return [
-            Plugin(name, origin, tuple(sorted(hook.name for hook in self._hooks_of(name))))
-            for name, origin in self._origins.items()
-        ]
+        return [Plugin(name, origin, tuple(sorted(self._hooks_of(name)))) for name, origin in self._origins.items()]
 
-    def implementers(self, hook_name: str) -> list[str]:
-        """Name the plugins that a hook calls, in the order of the calls."""
-        return [impl.plugin_name for impl in self._implementations(hook_name)]
+    def implementations(self, hook_name: str) -> list[Implementation]:
+        """List what a hook calls, in the order of the calls."""
+        builtin = [
+            Implementation(name, function, function.__code__.co_varnames[: function.__code__.co_argcount])
+            for name, module in self._builtin.items()
+            for function in [getattr(module, hook_name, None)]
+            if function is not None
+        ]
+        if self._site is None:
+            return builtin
+        site = [
+            Implementation(impl.plugin_name, impl.function, tuple(impl.argnames))
+            for impl in reversed(getattr(self._site.hook, hook_name).get_hookimpls())
+        ]
+        return site + builtin if hook_name in FIRST_ANSWER_WINS else builtin + site
 
     def call_each(self, hook_name: str, **arguments: Any) -> list[Any]:
         """Call every plugin's implementation of a hook; give the answers that are not None, in the order of the calls.
 
-        An implementation that raises or outlasts its time is reported and skipped.
+        An implementation that raises or outlasts its time is reported and skipped; what it wrote into a `JobEnv` by
+        then is taken back, since half an environment is worse than none.
         """
         return list(self._answers(hook_name, arguments))
 
@@ -129,44 +149,72 @@ class PluginSet:
         """Call implementations of a hook until one answers; give that answer, or None.
 
         Raises:
-            SlurmFsxError: as an implementation raised it, when no other answered: it is the answer to the user.
+            SlurmFsxError: an implementation raised it and no other answered: it is what the user should read.
         """
-        refusal: list[SlurmFsxError] = []
-        for answer in self._answers(hook_name, arguments, refusal):
+        refusals: list[SlurmFsxError] = []
+        for answer in self._answers(hook_name, arguments, refusals):
             return answer
-        if refusal:
-            raise refusal[0]
+        if refusals:
+            raise refusals[-1]
         return None
 
     def _answers(
-        self, hook_name: str, arguments: dict[str, Any], refusal: list[SlurmFsxError] | None = None
+        self, hook_name: str, arguments: dict[str, Any], refusals: list[SlurmFsxError] | None = None
     ) -> Iterator[Any]:
-        for impl in self._implementations(hook_name):
+        env = arguments.get("env")
+        for implementation in self.implementations(hook_name):
+            before = len(env) if env is not None else 0
             try:
-                with Limit(self._timeout_s, f"plugin {impl.plugin_name}"):
-                    answer = impl.function(*(arguments[name] for name in impl.argnames))
+                with Limit(self._timeout_s, f"plugin {implementation.plugin}"):
+                    answer = implementation.function(**{name: arguments[name] for name in implementation.arguments})
             except (Exception, SystemExit) as error:
-                if refusal is not None and isinstance(error, SlurmFsxError) and not isinstance(error, DeadlineExceeded):
-                    refusal.append(error)
+                if env is not None:
+                    env.cut(before)
+                if (
+                    refusals is not None
+                    and isinstance(error, SlurmFsxError)
+                    and not isinstance(error, DeadlineExceeded)
+                ):
+                    refusals.append(error)
                 else:
-                    self._on_failure(f"{impl.plugin_name}: {hook_name}", error)
+                    self._on_failure(f"{implementation.plugin}: {hook_name}", error)
             else:
                 if answer is not None:
                     yield answer
 
-    def _implementations(self, hook_name: str) -> list[Any]:
-        return list(reversed(getattr(self._manager.hook, hook_name).get_hookimpls()))
+    def _hooks_of(self, name: str) -> list[str]:
+        if name in self._builtin:
+            return [hook for hook in vars(self._builtin[name]) if hook.startswith(HOOK_PREFIX)]
+        manager = self._pluggy()
+        return [hook.name for hook in manager.get_hookcallers(manager.get_plugin(name)) or ()]
 
-    def _hooks_of(self, name: str) -> list[Any]:
-        plugin = self._manager.get_plugin(name)
-        return self._manager.get_hookcallers(plugin) or [] if plugin else []
+    def _pluggy(self) -> pluggy.PluginManager:
+        """Give pluggy's manager of the site's plugins, made when the first one comes."""
+        if self._site is None:
+            import pluggy
 
-    def _load(self, name: str, origin: str, module: Callable[[], ModuleType]) -> None:
+            from . import hookspecs
+
+            self._site = pluggy.PluginManager(hookspecs.PROJECT)
+            self._site.add_hookspecs(hookspecs)
+        return self._site
+
+    def _load(self, name: str, origin: str, add: Callable[[str, str], None], what: str) -> None:
         try:
-            with Limit(self._timeout_s, f"loading {origin}"):
-                self.register(module(), name, origin)
+            with Limit(self._timeout_s, f"loading {what}"):
+                add(name, what)
         except (Exception, SystemExit) as error:
-            self._on_failure(name, error)
+            self._on_failure(f"loading plugin {name} ({origin})", error)
+
+    def _add_builtin(self, name: str, module: str) -> None:
+        self._builtin[name] = _import(module)
+        self._origins[name] = "built-in"
+
+    def _add_module(self, name: str, module: str) -> None:
+        self.register(_import_trusted(module), name, module)
+
+    def _add_file(self, name: str, path: str) -> None:
+        self.register(_execute(path), name, path)
 
 
 def _import(name: str) -> ModuleType:

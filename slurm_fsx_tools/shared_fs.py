@@ -89,7 +89,7 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
 
 def _read_until(reader: int, deadline: float) -> bytes | None:
     """Read to the end of a pipe; None where it did not end in time."""
-    chunks = []
+    chunks: list[bytes] = []
     while True:
         remaining = deadline - time.monotonic()
         if remaining <= 0 or not select.select([reader], [], [], remaining)[0]:

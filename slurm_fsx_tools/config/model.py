@@ -19,7 +19,7 @@ class Setting(NamedTuple):
     """Dotted, e.g. ``fsx.timeout``."""
 
     kind: str
-    """``str``, ``path``, ``seconds``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str)."""
+    """``str``, ``path``, ``seconds``, ``port``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str)."""
 
     default: Any
     help: str
@@ -64,6 +64,9 @@ SETTINGS = (
         "Whether containers get the library path: only where the image has no NCCL (auto), always, or never.",
         ("auto", "always", "never"),
     ),
+    Setting("monitoring.enabled", "bool", True, "Whether nodes register their exporters with Prometheus."),
+    Setting("monitoring.node_exporter_port", "port", 9100, "Where node_exporter listens on each node."),
+    Setting("monitoring.dcgm_exporter_port", "port", 9400, "Where dcgm-exporter listens on each node with a GPU."),
     Setting("prolog.deadline", "seconds", 10.0, "How long a whole prolog or epilog of ours may take."),
     Setting("prolog.plugin_timeout", "seconds", 3.0, "How long one plugin may take in one hook."),
     Setting("prolog.plugins_dir", "path", "/etc/slurm-fsx/plugins.d", "Folder of single-file site plugins, root's."),

@@ -60,11 +60,7 @@ def package_folders() -> dict[str, int]:
 
 def is_current(snapshot: Snapshot, path: str) -> bool:
     """Whether nothing was edited or installed since the snapshot was compiled."""
-    return (
-        snapshot.config.path == path
-        and snapshot.key == config_key(path)
-        and snapshot.packages == package_folders()
-    )
+    return snapshot.config.path == path and snapshot.key == config_key(path) and snapshot.packages == package_folders()
 
 
 def load_snapshot(
@@ -98,13 +94,19 @@ def load_snapshot(
         if stored is not None and stored.config.path == path:
             return stored
         return Snapshot(Config(path=path), (), config_key(path), {})
-    if os.access(run_dir, os.W_OK):
+    try:
         write_snapshot(snapshot, run_dir)
+    except OSError:
+        pass  # an ordinary user's process, or a full /run: the next one compiles again
     return snapshot
 
 
 def write_snapshot(snapshot: Snapshot, run_dir: str = RUN_DIR) -> None:
-    """Write ``config.json`` and, into the configured runtime folder, ``plugin.conf``."""
+    """Write ``config.json`` and, into the configured runtime folder, ``plugin.conf``.
+
+    Raises:
+        OSError: a folder cannot be made or written to.
+    """
     config = snapshot.config
     document = {
         "version": VERSION,
@@ -115,10 +117,12 @@ def write_snapshot(snapshot: Snapshot, run_dir: str = RUN_DIR) -> None:
         "entry_points": snapshot.entry_points,
         "packages": snapshot.packages,
     }
+    runtime_dir = config["runtime_dir"]
+    for folder in {run_dir, runtime_dir}:
+        if not os.path.isdir(folder):
+            os.mkdir(folder, 0o755)
+    write_atomically(os.path.join(runtime_dir, "plugin.conf"), format_plugin_conf(snapshot).encode())
     write_atomically(os.path.join(run_dir, "config.json"), json.dumps(document).encode())
-    folder = config["runtime_dir"]
-    if os.path.isdir(folder):
-        write_atomically(os.path.join(folder, "plugin.conf"), format_plugin_conf(snapshot).encode())
 
 
 def format_plugin_conf(snapshot: Snapshot) -> str:

@@ -169,6 +169,13 @@ def _read_seconds(setting: Setting, node: yaml.Node) -> float:
     return value
 
 
+def _read_port(setting: Setting, node: yaml.Node) -> int:
+    digits = node.value if isinstance(node, yaml.ScalarNode) else ""
+    if not (digits.isascii() and digits.isdigit() and 0 < int(digits) < 1 << 16):
+        raise ValueError(f"must be a port from 1 to 65535, not {_shown(node)}")
+    return int(digits)
+
+
 def _read_bool(setting: Setting, node: yaml.Node) -> bool:
     return _scalar(node, "bool", "true or false").lower() in ("true", "yes", "on")
 
@@ -196,6 +203,7 @@ _READERS: dict[str, Callable[[Setting, yaml.Node], Any]] = {
     "str": _read_str,
     "path": _read_path,
     "seconds": _read_seconds,
+    "port": _read_port,
     "bool": _read_bool,
     "choice": _read_choice,
     "list": _read_list,

@@ -1,0 +1,151 @@
+"""The outermost line of prolog and epilog: whatever happens inside, the job starts and the node stays."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from ..config.snapshot import config_path, load_snapshot
+from ..errors import SlurmFsxError
+from ..job import Job
+from ..plugins import PluginSet
+from ..shared_fs import SharedFs
+from .journal import Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..config.model import Config
+
+EXIT_OK = 0
+EXIT_DRAIN = 100
+"""The one exit code that ``prolog.d/50-slurm-fsx`` turns into a failure; Python's own are 1, 2 and above 120."""
+
+
+class Context:
+    """What a prolog or epilog works with."""
+
+    def __init__(self, job: Job, config: Config, journal: Journal, plugins: PluginSet) -> None:
+        self.job = job
+        self.config = config
+        self.journal = journal
+        self.plugins = plugins
+        self.shared_fs = SharedFs(config["fsx.root"], config["fsx.timeout"])
+
+    @property
+    def env_path(self) -> str:
+        """The job's environment file."""
+        return job_file(self.config, self.job.id, ".env")
+
+
+def job_file(config: Config, job_id: str, suffix: str) -> str:
+    """Give the path of a job's file in the runtime folder."""
+    return f"{config['runtime_dir']}/jobs/{job_id}{suffix}"
+
+
+def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str]) -> int:
+    """Run a prolog or epilog under its deadline, and never let it fail.
+
+    The body runs in a child, so that neither a crash, nor a plugin that ignores its time, nor a system call that never
+    returns keeps the job from starting.
+
+    Args:
+        act: ``prolog`` or ``epilog``.
+        body: Does the work; gives EXIT_OK or EXIT_DRAIN.
+        environ: The environment that slurmd passed.
+
+    Returns:
+        EXIT_OK, or EXIT_DRAIN where a site policy says so.
+    """
+    journal = Journal(act)
+    try:
+        os.umask(0o022)
+        job = Job.from_environment(environ)
+        journal = Journal(act, job.id)
+        snapshot = load_snapshot(config_path(environ), on_failure=journal.failure)
+        journal = Journal(act, job.id, job_file(snapshot.config, job.id, ".log"))
+        child = os.fork()
+        if child == 0:
+            os._exit(_run_body(body, job, snapshot.config, snapshot.entry_points, journal))
+        return _await(child, snapshot.config["prolog.deadline"], journal)
+    except Exception as error:
+        journal.failure(act, error)
+        return EXIT_OK
+
+
+def _run_body(
+    body: Callable[[Context], int],
+    job: Job,
+    config: Config,
+    entry_points: tuple[tuple[str, str], ...],
+    journal: Journal,
+) -> int:
+    try:
+        # slurmd reads a prolog's output to its end: a child that is left behind must not hold it open.
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        for folder in (config["runtime_dir"], f"{config['runtime_dir']}/jobs"):
+            _ensure_folder(folder, journal)
+        plugins = PluginSet(config["prolog.plugin_timeout"], journal.failure)
+        plugins.load_builtin(blocked=config["prolog.block"])
+        plugins.load_entry_points(entry_points)
+        plugins.load_folder(config["prolog.plugins_dir"])
+        return body(Context(job, config, journal, plugins))
+    except BaseException as error:
+        journal.failure("all that was left", error)
+        return EXIT_OK
+
+
+def _ensure_folder(path: str, journal: Journal) -> None:
+    try:
+        os.mkdir(path, 0o755)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        journal.failure(f"making {path}", error)
+
+
+def _await(child: int, deadline_s: float, journal: Journal) -> int:
+    """Wait for the child, but no longer than the deadline; give its exit code where it is one of ours."""
+    if not _ends_within(child, deadline_s):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, os.WNOHANG)  # in a hung kernel call it does not die: leave it behind
+        journal.failure("what had not ended", SlurmFsxError(f"prolog.deadline is {deadline_s:g} s"))
+        return EXIT_OK
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        journal.failure("all of it", SlurmFsxError(f"ended by signal {os.WTERMSIG(status)}"))
+        return EXIT_OK
+    return EXIT_DRAIN if os.WEXITSTATUS(status) == EXIT_DRAIN else EXIT_OK
+
+
+def _ends_within(child: int, seconds: float) -> bool:
+    """Whether a child process ends in time."""
+    if hasattr(os, "pidfd_open"):
+        try:
+            pidfd = os.pidfd_open(child)
+        except OSError:  # an old kernel, or a filter
+            pass
+        else:
+            try:
+                return bool(select.select([pidfd], [], [], seconds)[0])
+            finally:
+                os.close(pidfd)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def exit_with(code: int) -> None:
+    """End the process without Python's tear-down, which takes longer than an epilog."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
