@@ -180,6 +180,9 @@ def apply_operations(operations: Iterable[Operation], environment: Mapping[str, 
 
 
 def _merge(verb: str, current: str, value: str) -> str:
-    added = list(dict.fromkeys(entry for entry in value.split(":") if entry))
-    kept = [entry for entry in current.split(":") if entry and entry not in added]
-    return ":".join(added + kept if verb == "prepend" else kept + added)
+    added = [entry for entry in value.split(":") if entry]
+    present = [entry for entry in current.split(":") if entry]
+    if verb == "append":
+        present = [entry for entry in present if entry not in added]
+        return ":".join(dict.fromkeys(present + added))
+    return ":".join(dict.fromkeys(added + present))

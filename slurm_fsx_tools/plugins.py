@@ -70,6 +70,7 @@ class PluginSet:
         self._origins: dict[str, str] = {}
         self._builtin: dict[str, ModuleType] = {}
         self._site: pluggy.PluginManager | None = None
+        self._sound: list[tuple[object, str]] = []
 
     def load_builtin(self, blocked: Iterable[str] = ()) -> None:
         """Load the product's own plugins, but for the blocked ones."""
@@ -113,8 +114,12 @@ class PluginSet:
                 if any(impl.wrapper or impl.hookwrapper for impl in hook.get_hookimpls()):
                     raise SlurmFsxError(f"{hook.name} is a wrapper", hint="implement the hook itself")
         except Exception:
-            manager.unregister(plugin)
+            # pluggy leaves a plugin half registered: begin again without it.
+            self._site = None
+            for sound, known_name in self._sound:
+                self._pluggy().register(sound, known_name)
             raise
+        self._sound.append((plugin, name))
         self._origins[name] = origin
 
     def plugins(self) -> list[Plugin]:

@@ -57,7 +57,7 @@ def check_config(text: str, path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: this is no YAML: {error}") from error
     reader = _Reader(path)
-    if root is not None:
+    if root is not None and not _is_null(root):
         reader.read(root, "")
     if reader.mistakes:
         raise ConfigError("\n".join(reader.mistakes))
@@ -73,8 +73,8 @@ def compile_config(path: str) -> Snapshot:
     key = config_key(path)  # before reading: an edit in between makes the snapshot stale, never wrong
     config = load_config(path)
     found = entry_points()
-    # Python 3.9 gives a dict here, later ones an object with select.
-    group = found.get(_ENTRY_POINT_GROUP, ()) if isinstance(found, dict) else found.select(group=_ENTRY_POINT_GROUP)
+    # Python 3.9 gives a plain dict here, later ones an object with select.
+    group = found.select(group=_ENTRY_POINT_GROUP) if hasattr(found, "select") else found.get(_ENTRY_POINT_GROUP, ())
     return Snapshot(config, tuple(sorted({(point.name, point.value) for point in group})), key, package_folders())
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..config.snapshot import config_path, load_snapshot
+from ..config.snapshot import RUN_DIR, config_path, load_snapshot
 from ..errors import SlurmFsxError
 from ..job import Job
 from ..plugins import PluginSet
@@ -47,7 +47,7 @@ def job_file(config: Config, job_id: str, suffix: str) -> str:
     return f"{config['runtime_dir']}/jobs/{job_id}{suffix}"
 
 
-def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str]) -> int:
+def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], run_dir: str = RUN_DIR) -> int:
     """Run a prolog or epilog under its deadline, and never let it fail.
 
     The body runs in a child, so that neither a crash, nor a plugin that ignores its time, nor a system call that never
@@ -57,6 +57,7 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str]) ->
         act: ``prolog`` or ``epilog``.
         body: Does the work; gives EXIT_OK or EXIT_DRAIN.
         environ: The environment that slurmd passed.
+        run_dir: The folder of the compiled configuration.
 
     Returns:
         EXIT_OK, or EXIT_DRAIN where a site policy says so.
@@ -66,8 +67,14 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str]) ->
         os.umask(0o022)
         job = Job.from_environment(environ)
         journal = Journal(act, job.id)
-        snapshot = load_snapshot(config_path(environ), on_failure=journal.failure)
+        failures: list[tuple[str, BaseException]] = []
+        snapshot = load_snapshot(config_path(environ), run_dir, on_failure=lambda *failure: failures.append(failure))
+        runtime_dir = snapshot.config["runtime_dir"]
+        for folder in (runtime_dir, f"{runtime_dir}/jobs"):
+            _ensure_folder(folder, journal)
         journal = Journal(act, job.id, job_file(snapshot.config, job.id, ".log"))
+        for what, error in failures:
+            journal.failure(what, error)
         child = os.fork()
         if child == 0:
             os._exit(_run_body(body, job, snapshot.config, snapshot.entry_points, journal))
@@ -89,8 +96,6 @@ def _run_body(
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        for folder in (config["runtime_dir"], f"{config['runtime_dir']}/jobs"):
-            _ensure_folder(folder, journal)
         plugins = PluginSet(config["prolog.plugin_timeout"], journal.failure)
         plugins.load_builtin(blocked=config["prolog.block"])
         plugins.load_entry_points(entry_points)
