@@ -39,8 +39,8 @@ class Operation(NamedTuple):
 class JobEnv:
     """What happens to a job's environment, in order.
 
-    Later operations see the effect of earlier ones, so whoever writes last has the last word: ``default`` yields to
-    everybody, ``set`` to nobody.
+    Later operations see the effect of earlier ones, so whoever writes last has the last word, but for the user: what
+    the user set in the job stays, unless somebody says ``set`` or ``unset``.
     """
 
     def __init__(self, operations: Iterable[Operation] = ()) -> None:
@@ -50,8 +50,21 @@ class JobEnv:
         self.extend(operations)
 
     def default(self, name: str, value: str, scope: str = "") -> None:
-        """Set a variable only where the user, and whoever came before, left it unset."""
-        self._add(Operation("default", name, value, scope))
+        """Set a variable only where the user left it unset.
+
+        A default that stands already gives way to this one: a site's comes after a built-in's, and counts.
+        """
+        operation = Operation("default", name, value, scope)
+        check(operation)
+        # The first default of a variable is the one that takes effect, so the new one goes before the others.
+        place = len(self._operations)
+        for index in range(len(self._operations) - 1, -1, -1):
+            other = self._operations[index]
+            if other.name == name:
+                if other.verb != "default":
+                    break
+                place = index
+        self._operations.insert(place, operation)
 
     def set(self, name: str, value: str, scope: str = "") -> None:
         """Set a variable, whatever its value was."""
@@ -70,7 +83,7 @@ class JobEnv:
         self._add(Operation("unset", name, "", scope))
 
     def extend(self, operations: Iterable[Operation]) -> None:
-        """Add operations as they are.
+        """Add operations behind the others, as they are.
 
         Raises:
             InvalidEnvironment: one of them could not be written to the file; none after it is added.
@@ -82,9 +95,13 @@ class JobEnv:
         """Say something about these operations that an admin should read."""
         self.notes.append(text)
 
-    def cut(self, length: int) -> None:
-        """Take back every operation after the first `length`."""
-        del self._operations[length:]
+    def state(self) -> tuple[Operation, ...]:
+        """Give the operations so far, for `restore`."""
+        return tuple(self._operations)
+
+    def restore(self, state: tuple[Operation, ...]) -> None:
+        """Take back every operation since `state` was taken."""
+        self._operations[:] = state
 
     def _add(self, operation: Operation) -> None:
         check(operation)

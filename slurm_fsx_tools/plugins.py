@@ -168,13 +168,13 @@ class PluginSet:
     ) -> Iterator[Any]:
         env = arguments.get("env")
         for implementation in self.implementations(hook_name):
-            before = len(env) if env is not None else 0
+            before = env.state() if env is not None else ()
             try:
                 with Limit(self._timeout_s, f"plugin {implementation.plugin}"):
                     answer = implementation.function(**{name: arguments[name] for name in implementation.arguments})
             except (Exception, SystemExit) as error:
                 if env is not None:
-                    env.cut(before)
+                    env.restore(before)
                 if (
                     refusals is not None
                     and isinstance(error, SlurmFsxError)

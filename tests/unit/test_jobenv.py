@@ -126,6 +126,22 @@ def test_defaults_and_prepended_entries_applied_twice_change_nothing_more(
     assert apply_operations(once_each, once) == once
 
 
+def test_the_default_that_was_written_last_counts() -> None:
+    env = JobEnv([Operation("default", "NCCL_DEBUG", "INFO"), Operation("default", "FI_PROVIDER", "efa")])
+    env.default("NCCL_DEBUG", "WARN")
+    env.default("FI_PROVIDER", "tcp", scope="host")
+    assert apply_operations(env, {})["NCCL_DEBUG"] == "WARN"
+    assert apply_operations(env, {"NCCL_DEBUG": "TRACE"})["NCCL_DEBUG"] == "TRACE"
+    # Where its scope leaves the new one out, the old one still stands.
+    assert [operation.value for operation in env if operation.name == "FI_PROVIDER"] == ["tcp", "efa"]
+
+
+def test_a_default_after_an_unset_sets_the_variable_for_everybody() -> None:
+    env = JobEnv([Operation("default", "A", "1"), Operation("unset", "A")])
+    env.default("A", "2")
+    assert apply_operations(env, {"A": "users"}) == {"A": "2"}
+
+
 TASK_PROLOG_NAMES = st.sampled_from(["A", "B", "LD_LIBRARY_PATH", "_x9"])
 
 
