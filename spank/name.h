@@ -1,0 +1,28 @@
+/* What users may write as a container's name, and what of it may be looked up. */
+#ifndef SLURM_FSX_NAME_H
+#define SLURM_FSX_NAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum { NAME_SIZE = 256 };
+
+/*
+ * Cuts Pyxis's flags off (`pytorch:no_exec`) and checks the rest: 1 to 255 bytes without `/` and control characters,
+ * not `.` or `..`, no `#` first. 0, or -EINVAL for a text that cannot name an image.
+ */
+int name_cut(const char *text, char name[NAME_SIZE]);
+
+/* Copies `text` for a log line: control characters become `?`, what does not fit becomes `...`. Returns `out`. */
+const char *name_printable(const char *text, char *out, size_t size);
+
+/* Whether `value` may be given to --nccl: 1 to 64 of [A-Za-z0-9._-]. */
+bool nccl_value_is_valid(const char *value);
+
+/* Whether `path` is absolute, fits PATH_MAX and holds no control character. */
+bool path_is_sane(const char *path);
+
+/* Whether `path` is `folder` or below it; both absolute. */
+bool path_is_below(const char *path, const char *folder);
+
+#endif

@@ -1,0 +1,165 @@
+#include "submit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "child.h"
+#include "index.h"
+#include "name.h"
+#include "options.h"
+#include "plugin_conf.h"
+
+enum {
+	INDEX_TIMEOUT_MS = 2000,
+	ASK_TIMEOUT_MS = 5000,
+};
+
+enum outcome { RESOLVED, UNKNOWN, UNCERTAIN };
+
+/*
+ * What the user asks for. Before slurm_spank_init_post_opt, Slurm has put every option that was given into the process
+ * environment, #SBATCH lines included; inside salloc, those given to salloc are there too.
+ */
+static const char *request(const char *option, const char *variable)
+{
+	char name[128];
+	const char *value;
+
+	snprintf(name, sizeof(name), "_SLURM_SPANK_OPTION_%s_%s",
+		 options.runtime == RUNTIME_PYXIS ? "pyxis" : "slurm_fsx", option);
+	value = getenv(name);
+	if (value == NULL || value[0] == '\0')
+		value = getenv(variable);
+	return value != NULL && value[0] != '\0' ? value : NULL;
+}
+
+static const char *partition(void)
+{
+	/* SPANK does not tell -p on the command line: what is known is the job around us, or the user's default. */
+	static const char *const variables[] = {"SLURM_JOB_PARTITION", "SBATCH_PARTITION", "SALLOC_PARTITION",
+						"SLURM_PARTITION"};
+
+	for (size_t i = 0; i < sizeof(variables) / sizeof(variables[0]); i++) {
+		const char *value = getenv(variables[i]);
+
+		if (value != NULL && nccl_value_is_valid(value))
+			return value;
+	}
+	return "";
+}
+
+/* Answers with the path; ends with -errno as exit code where the index has none. */
+static int look_up(void *context, int out)
+{
+	char path[PATH_MAX];
+	int rv = index_look_up(context, path, sizeof(path));
+
+	if (rv == 0 && write(out, path, strlen(path)) != (ssize_t)strlen(path))
+		rv = -EIO;
+	return -rv;
+}
+
+/* 0 and the path, or -errno; -ETIMEDOUT where the shared file system does not answer. */
+static int resolve_by_index(const struct plugin_conf *conf, const char *name, char *path, size_t size)
+{
+	struct index_query query = {.index = conf->index, .containers = conf->containers, .policy = conf->policy,
+				    .name = name, .owner = 0};
+	struct child_answer answer = {.buffer = path, .room = size};
+	int rv;
+
+	if (!conf->is_current)
+		return -ESTALE;
+	rv = child_run(NULL, look_up, &query, INDEX_TIMEOUT_MS, &answer);
+	if (rv == 0 && (answer.exit_code > 0 || !path_is_sane(path)))
+		rv = -ENOENT;
+	return rv;
+}
+
+static enum outcome resolve(const struct plugin_conf *conf, const char *name, char *path, size_t size)
+{
+	struct question question = {.command = options.command, .config = options.config, .name = name,
+				    .partition = partition(), .timeout_ms = ASK_TIMEOUT_MS};
+	int rv = resolve_by_index(conf, name, path, size);
+
+	if (rv == 0)
+		return RESOLVED;
+	if (rv == -ETIMEDOUT) {
+		slurm_error("slurm-fsx: %s gives no answer; the container name %s stays unresolved", conf->containers,
+			    name);
+		return UNCERTAIN;
+	}
+	switch (ask(&question, path, size)) {
+	case ASK_FOUND:
+		return RESOLVED;
+	case ASK_UNKNOWN:
+		return UNKNOWN;
+	case ASK_TROUBLE:
+		break;
+	}
+	slurm_error("slurm-fsx: the container name %s stays unresolved: %s; see: slurm-fsx doctor", name, path);
+	return UNCERTAIN;
+}
+
+static void refuse(void)
+{
+	slurm_error("slurm-fsx: refused, since this cluster starts no unknown container; see: slurm-fsx containers list");
+	/* Slurm overlooks what an `optional` plugin returns, so returning an error would refuse nothing. */
+	exit(EXIT_FAILURE);
+}
+
+static void resolve_container(void)
+{
+	const char *name_text = request("container_name", "PYXIS_CONTAINER_NAME");
+	const char *image = request("container_image", "PYXIS_CONTAINER_IMAGE");
+	char name[NAME_SIZE], path[PATH_MAX], printable[NAME_SIZE];
+	struct plugin_conf conf;
+	char conf_path[PATH_MAX + 16];
+
+	/* An srun inside a job inherits what its surroundings asked for; it must not start a container by that. */
+	unsetenv(IMAGE_VARIABLE);
+	/* Without Pyxis, an image that is no path is a name too: nobody else here could make sense of it. */
+	if (image != NULL && options.runtime != RUNTIME_PYXIS && strpbrk(image, "/:") == NULL)
+		name_text = image;
+	else if (image != NULL)
+		return;
+	if (name_text == NULL)
+		return;
+
+	snprintf(conf_path, sizeof(conf_path), "%s/plugin.conf", options.run_dir);
+	plugin_conf_read(conf_path, options.config, 0, &conf);
+	if (name_cut(name_text, name) < 0) {
+		slurm_spank_log("slurm-fsx: no image can be called '%s'; see: slurm-fsx containers list",
+				name_printable(name_text, printable, sizeof(printable)));
+		if (conf.reject_unknown)
+			refuse();
+		return;
+	}
+	switch (resolve(&conf, name, path, sizeof(path))) {
+	case RESOLVED:
+		if (setenv(IMAGE_VARIABLE, path, 1) < 0)
+			slurm_error("slurm-fsx: the path of %s does not reach the job: %s", name, strerror(errno));
+		return;
+	case UNKNOWN:
+		if (conf.reject_unknown)
+			refuse();
+		return;
+	case UNCERTAIN:
+		return;
+	}
+}
+
+void submit_resolve(bool is_srun)
+{
+	resolve_container();
+	/*
+	 * A job's own --nccl reaches the prolog, which then writes no such operations. A step inside a job has only this
+	 * variable; and it must not leak into the steps below it.
+	 */
+	unsetenv(NCCL_VARIABLE);
+	if (user_options.nccl != NULL && is_srun && getenv("SLURM_JOB_ID") != NULL)
+		setenv(NCCL_VARIABLE, user_options.nccl, 1);
+}

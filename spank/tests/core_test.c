@@ -1,0 +1,517 @@
+/* The core's tests. Each is a claim; one that does not hold is printed with its line, and the run ends with 1. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ask.h"
+#include "child.h"
+#include "container.h"
+#include "env_file.h"
+#include "env_list.h"
+#include "image.h"
+#include "index.h"
+#include "mountinfo.h"
+#include "name.h"
+#include "plugin_conf.h"
+#include "runtime_bwrap.h"
+#include "runtime_enroot.h"
+#include "squashfs_mount.h"
+#include "trusted_file.h"
+
+static int failures;
+static char folder[] = "/tmp/slurm-fsx-core-XXXXXX";
+
+static void claim(bool holds, const char *text, int line)
+{
+	if (holds)
+		return;
+	fprintf(stderr, "core_test.c:%d: does not hold: %s\n", line, text);
+	failures++;
+}
+#define CLAIM(condition) claim(condition, #condition, __LINE__)
+
+static bool same(const char *a, const char *b)
+{
+	return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+/* Paths in the test's folder; four may be in use at once. */
+static const char *in_folder(const char *name)
+{
+	static char paths[4][256];
+	static int next;
+
+	next = (next + 1) % 4;
+	snprintf(paths[next], sizeof(paths[next]), "%s/%s", folder, name);
+	return paths[next];
+}
+
+static const char *write_bytes(const char *name, const char *data, size_t size, mode_t mode)
+{
+	const char *path = in_folder(name);
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	CLAIM(fd >= 0 && write(fd, data, size) == (ssize_t)size && fchmod(fd, mode) == 0);
+	if (fd >= 0)
+		close(fd);
+	return path;
+}
+
+static const char *write_file(const char *name, const char *text)
+{
+	return write_bytes(name, text, strlen(text), 0644);
+}
+
+static const char *write_script(const char *name, const char *text)
+{
+	char script[512];
+
+	snprintf(script, sizeof(script), "#!/bin/sh\n%s", text);
+	return write_bytes(name, script, strlen(script), 0755);
+}
+
+/* Names. */
+
+static void names_lose_flags_and_never_become_paths(void)
+{
+	static const char *const wrong[] = {"", ":exec", ".", "..", "a/b", "../../etc/passwd", "a\nb", "a\tb", "#a", "\x7f"};
+	char name[NAME_SIZE], longest[NAME_SIZE + 50], printable[16];
+
+	CLAIM(name_cut("pytorch:no_exec", name) == 0 && same(name, "pytorch"));
+	CLAIM(name_cut("pytorch-24.01", name) == 0 && same(name, "pytorch-24.01"));
+	CLAIM(name_cut("$(reboot);`x`'\"", name) == 0 && same(name, "$(reboot);`x`'\""));
+	CLAIM(name_cut("пайторч", name) == 0 && same(name, "пайторч"));
+	CLAIM(name_cut("--help", name) == 0);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		CLAIM(name_cut(wrong[i], name) == -EINVAL);
+	memset(longest, 'x', sizeof(longest));
+	longest[300] = '\0';
+	CLAIM(name_cut(longest, name) == -EINVAL);
+	longest[255] = '\0';
+	CLAIM(name_cut(longest, name) == 0);
+	CLAIM(same(name_printable("a\nb\033[31m", printable, sizeof(printable)), "a?b?[31m"));
+	CLAIM(same(name_printable(longest, printable, sizeof(printable)), "xxxxxxxxxxxx..."));
+}
+
+static void nccl_values_and_paths_are_checked(void)
+{
+	char path[5000];
+
+	CLAIM(nccl_value_is_valid("off") && nccl_value_is_valid("aws-1.2_x"));
+	CLAIM(!nccl_value_is_valid("") && !nccl_value_is_valid("a b") && !nccl_value_is_valid("a=b") && !nccl_value_is_valid("../x"));
+	CLAIM(path_is_sane("/a b") && !path_is_sane("a") && !path_is_sane("") && !path_is_sane("/a\nb"));
+	memset(path, 'a', sizeof(path));
+	path[0] = '/';
+	path[sizeof(path) - 1] = '\0';
+	CLAIM(!path_is_sane(path));
+	CLAIM(path_is_below("/fsx/a", "/fsx") && path_is_below("/fsx", "/fsx") && path_is_below("/fsx/a", "/fsx/"));
+	CLAIM(path_is_below("/x", "/") && !path_is_below("/fsx2", "/fsx") && !path_is_below("/", "/fsx"));
+}
+
+/* Environment files. */
+
+static const char *applied(const char *text, struct env_list *list, const struct env_place *place)
+{
+	struct env_file file = {0};
+	struct environment environment = env_list_environment(list);
+	char *copy = strdup(text);
+
+	if (env_file_parse(copy, strlen(copy), &file) == 0)
+		CLAIM(env_file_apply(&file, &environment, place) == 0);
+	env_file_free(&file);
+	return environment.get(list, "L");
+}
+
+static void operations_do_what_they_say(void)
+{
+	static const struct {
+		const char *before; /* NULL = unset */
+		const char *operations;
+		const char *after;
+	} cases[] = {
+		{NULL, "default L=a\n", "a"},
+		{"", "default L=a\n", ""},
+		{"x", "set L=a=b c\n", "a=b c"},
+		{"x", "set L=\n", ""},
+		{"x", "unset L\n", NULL},
+		{NULL, "unset L\n", NULL},
+		{"b:c", "prepend L=a\n", "a:b:c"},
+		{"b:a:c", "prepend L=a\n", "a:b:c"},
+		{"b:a:c", "append L=a\n", "b:c:a"},
+		{"b::c:", "prepend L=:a::d:a:\n", "a:d:b:c"},
+		{"b:b", "append L=c\n", "b:b:c"},
+		{NULL, "prepend L=\n", ""},
+		{NULL, "append L=a:b\nprepend L=b\n", "b:a"},
+		{"ab:b", "prepend L=b:a\n", "b:a:ab"},
+		{"x", "set L=1\nset L =2\nset L\nunset L=3\nSET L=4\nset  L=5\nset 1L=6\nset L-=7\nfoo set L=8\n", "1"},
+		{"x", "host set L=h\n", "h"},
+		{"x", "library set L=l\n", "l"},
+		{"x", "host library set L=l\n", "x"},
+		{"x", "host\nlibrary \nset\n\n", "x"},
+		{"x", "set L=last line without its end", "last line without its end"},
+	};
+	const struct env_place node = {0};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct env_list list = {0};
+		struct environment environment = env_list_environment(&list);
+		char text[512];
+		const char *after;
+
+		if (cases[i].before != NULL)
+			environment.set(&list, "L", cases[i].before);
+		snprintf(text, sizeof(text), "# slurm-fsx env 1\n%s", cases[i].operations);
+		after = applied(text, &list, &node);
+		if (!(after == NULL && cases[i].after == NULL) && !same(after, cases[i].after)) {
+			fprintf(stderr, "case %zu: %s\n", i, after != NULL ? after : "(unset)");
+			CLAIM(!"an operation does what it says");
+		}
+		env_list_free(&list);
+	}
+}
+
+static bool takes(void *owner, const char *value)
+{
+	return same(owner, value);
+}
+
+static void scopes_keep_operations_out_of_containers(void)
+{
+	struct env_place place = {.in_container = true};
+	struct env_list list = {0};
+
+	CLAIM(same(applied("# slurm-fsx env 1\nset L=1\nhost set L=2\nlibrary set L=3\n", &list, &place), "1"));
+	place.owner = (void *)(size_t)"3";
+	place.takes_library = takes;
+	CLAIM(same(applied("# slurm-fsx env 1\nset L=1\nlibrary set L=3\nlibrary set L=4\n", &list, &place), "3"));
+	env_list_free(&list);
+}
+
+static void long_values_stay_whole(void)
+{
+	const struct env_place node = {0};
+	struct env_list list = {0};
+	struct environment environment = env_list_environment(&list);
+	char *value = malloc(200001);
+	const char *after;
+
+	for (size_t i = 0; i < 200000; i++)
+		value[i] = i % 10 == 0 ? ':' : (char)('a' + (i / 10 + i) % 26);
+	value[200000] = '\0';
+	environment.set(&list, "L", value);
+	after = applied("# slurm-fsx env 1\nprepend L=/new\n", &list, &node);
+	CLAIM(after != NULL && strncmp(after, "/new:", 5) == 0 && strlen(after) == strlen("/new") + 200000);
+	env_list_free(&list);
+	free(value);
+}
+
+static void foreign_and_hostile_files_are_left_alone(void)
+{
+	static const char nul[] = "# slurm-fsx env 1\nset L=a\0b\nset M=2\n";
+	struct env_file file = {0};
+	const char *path;
+	char *large = calloc(1, 2 * 1024 * 1024);
+
+	CLAIM(env_file_read(in_folder("none"), geteuid(), &file) == -ENOENT);
+	CLAIM(env_file_read(write_file("empty", ""), geteuid(), &file) == -EINVAL);
+	CLAIM(env_file_read(write_file("foreign", "# slurm-fsx env 12\nset A=1\n"), geteuid(), &file) == -EINVAL);
+	CLAIM(env_file_read(write_file("short", "# slurm-fsx en"), geteuid(), &file) == -EINVAL);
+	CLAIM(env_file_read(write_file("bare", "# slurm-fsx env 1"), geteuid(), &file) == 0 && file.count == 0);
+	env_file_free(&file);
+	CLAIM(env_file_read(write_bytes("nul", nul, sizeof(nul) - 1, 0644), geteuid(), &file) == 0 && file.count == 1 &&
+	      same(file.operations[0].name, "M"));
+	env_file_free(&file);
+	CLAIM(env_file_read(write_bytes("shared", nul, sizeof(nul) - 1, 0664), geteuid(), &file) == -EPERM);
+	memset(large, 'x', 2 * 1024 * 1024);
+	CLAIM(env_file_read(write_bytes("large", large, 2 * 1024 * 1024, 0644), geteuid(), &file) == -EFBIG);
+	free(large);
+	path = in_folder("fifo");
+	CLAIM(mkfifo(path, 0644) == 0 && env_file_read(path, geteuid(), &file) == -EPERM);
+	path = in_folder("link");
+	CLAIM(symlink("bare", path) == 0 && env_file_read(path, geteuid(), &file) == -ELOOP);
+	CLAIM(env_file_read(folder, geteuid(), &file) == -EPERM);
+	if (geteuid() == 0) {
+		path = write_file("theirs", "# slurm-fsx env 1\n");
+		CLAIM(chown(path, 1, 1) == 0 && env_file_read(path, 0, &file) == -EPERM);
+	}
+}
+
+/* The index. */
+
+static long long mtime_of(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 ? (long long)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec : 0;
+}
+
+static int look_up(const char *header, const char *lines, const char *name, char *path)
+{
+	const char *containers = in_folder("containers");
+	char text[4096];
+	struct index_query query = {.containers = containers, .policy = "p1", .name = name, .owner = geteuid()};
+
+	mkdir(containers, 0755);
+	snprintf(text, sizeof(text), header, mtime_of(containers));
+	strncat(text, lines, sizeof(text) - strlen(text) - 1);
+	query.index = write_file("index", text);
+	return index_look_up(&query, path, 64);
+}
+
+static void the_index_finds_each_name_and_no_other(void)
+{
+	static const char header[] = "# slurm-fsx index 1\n# folder=%lld policy=p1 complete=1 ask=0 new=2\n# more\n";
+	static const char lines[] = "-x\t/i/dash\nB\t/i/B\na\t/i/a\na-b\t/i/a-b\nab\t/i/ab\nz\t/i/z\n\xc3\xa9\t/i/e\n";
+	static const char *const names[] = {"-x", "B", "a", "a-b", "ab", "z", "\xc3\xa9"};
+	static const char *const paths[] = {"/i/dash", "/i/B", "/i/a", "/i/a-b", "/i/ab", "/i/z", "/i/e"};
+	char path[64];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		CLAIM(look_up(header, lines, names[i], path) == 0 && same(path, paths[i]));
+	CLAIM(look_up(header, lines, "", path) == -ENOENT);
+	CLAIM(look_up(header, lines, "a-", path) == -ENOENT);
+	CLAIM(look_up(header, lines, "zz", path) == -ENOENT);
+	CLAIM(look_up(header, lines, "# more", path) == -ENOENT);
+	CLAIM(look_up(header, "", "a", path) == -ENOENT);
+	CLAIM(look_up(header, "a\t/last/line/without/its/end", "a", path) == 0 && same(path, "/last/line/without/its/end"));
+	CLAIM(look_up(header, "a\trelative\n", "a", path) == -EINVAL);
+	CLAIM(look_up(header, "a\n", "a", path) == -EINVAL);
+	CLAIM(look_up(header, "a\t/longer/than/what/the/caller/has/room/for/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n", "a", path) == -EINVAL);
+}
+
+static void a_stale_or_foreign_index_is_not_believed(void)
+{
+	static const char *const headers[] = {
+		"", "# slurm-fsx index 2\n", "# slurm-fsx index 1\n", "# slurm-fsx index 1\na\t/i/a\n",
+		"# slurm-fsx index 1\n# folder=1 policy=p1 complete=1 ask=0\n",
+		"# slurm-fsx index 1\n# folder=%lld policy=p2 complete=1 ask=0\n",
+		"# slurm-fsx index 1\n# folder=%lld policy=p1 complete=0 ask=0\n",
+		"# slurm-fsx index 1\n# folder=%lld policy=p1 complete=1 ask=1\n",
+		"# slurm-fsx index 1\n# folder=%lld policy=p1 complete=1\n",
+		"# slurm-fsx index 1\n# folder=%lldx policy=p1 complete=1 ask=0\n",
+	};
+	char path[64];
+
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+		CLAIM(look_up(headers[i], "a\t/i/a\n", "a", path) == -ESTALE);
+	CLAIM(chmod(in_folder("index"), 0666) == 0);
+	{
+		struct index_query query = {in_folder("index"), in_folder("containers"), "p1", "a", geteuid()};
+
+		CLAIM(index_look_up(&query, path, sizeof(path)) == -EPERM);
+		query.index = in_folder("none");
+		CLAIM(index_look_up(&query, path, sizeof(path)) == -ENOENT);
+	}
+}
+
+/* plugin.conf. */
+
+static void plugin_conf_is_current_only_for_the_configuration_it_was_made_from(void)
+{
+	char config[256], text[1024];
+	struct plugin_conf conf;
+	struct stat st;
+
+	CLAIM(plugin_conf_read(in_folder("none"), in_folder("no.yaml"), geteuid(), &conf) == -ENOENT);
+	CLAIM(conf.is_current && same(conf.index, "/fsx/containers/.slurm-fsx/index") && same(conf.policy, "default"));
+	snprintf(config, sizeof(config), "%s", write_file("config.yaml", "{}\n"));
+	CLAIM(plugin_conf_read(in_folder("none"), config, geteuid(), &conf) == -ENOENT && !conf.is_current);
+	CLAIM(stat(config, &st) == 0);
+	snprintf(text, sizeof(text), "# slurm-fsx plugin 1\nconfig=%s\nconfig_key=%llu:%llu:%lld:%lld\nfsx_root=/shared\n"
+		 "unknown_name=reject\npolicy=abc\nnew=1\ncontainers=relative\n", config, (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino, (long long)st.st_size, mtime_of(config));
+	CLAIM(plugin_conf_read(write_file("plugin.conf", text), config, geteuid(), &conf) == 0);
+	CLAIM(conf.is_current && conf.reject_unknown && same(conf.fsx_root, "/shared") && same(conf.policy, "abc") &&
+	      same(conf.containers, "/fsx/containers"));
+	write_file("config.yaml", "{a: 1}\n");
+	CLAIM(plugin_conf_read(in_folder("plugin.conf"), config, geteuid(), &conf) == 0 && !conf.is_current);
+	CLAIM(plugin_conf_read(in_folder("plugin.conf"), in_folder("no.yaml"), geteuid(), &conf) == 0 && !conf.is_current);
+}
+
+/* Children. */
+
+static int answer_slowly(void *context, int out)
+{
+	(void)out;
+	sleep(*(unsigned int *)context);
+	return 0;
+}
+
+static int answer_much(void *context, int out)
+{
+	char bytes[100];
+
+	(void)context;
+	memset(bytes, 'x', sizeof(bytes));
+	return write(out, bytes, sizeof(bytes)) == sizeof(bytes) ? 7 : 1;
+}
+
+static void a_child_that_hangs_is_left_behind(void)
+{
+	char buffer[8];
+	struct child_answer answer = {.buffer = buffer, .room = sizeof(buffer)};
+	unsigned int seconds = 20;
+
+	CLAIM(child_run(NULL, answer_slowly, &seconds, 50, &answer) == -ETIMEDOUT);
+	CLAIM(child_run(NULL, answer_much, NULL, 5000, &answer) == 0);
+	CLAIM(answer.exit_code == 7 && answer.length == 7 && same(buffer, "xxxxxxx"));
+}
+
+static void asking_python_never_goes_through_a_shell(void)
+{
+	char answer[256];
+	struct question question = {.config = "/c.yaml", .name = "$(touch /tmp/x); a 'b'", .partition = "", .timeout_ms = 5000};
+
+	question.command = write_script("found", "printf '/i/%s\\n' \"$4 $5 $SLURM_FSX_CONFIG $PATH\"\n");
+	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_FOUND);
+	CLAIM(same(answer, "/i/-- $(touch /tmp/x); a 'b' /c.yaml /usr/bin:/bin"));
+	question.command = write_script("unknown", "exit 1\n");
+	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_UNKNOWN);
+	question.command = write_script("relative", "echo x\n");
+	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_TROUBLE);
+	question.command = write_script("slow", "exec sleep 9\n");
+	question.timeout_ms = 100;
+	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_TROUBLE && strstr(answer, "no answer") != NULL);
+	question.command = "/nonexistent/slurm-fsx";
+	question.timeout_ms = 5000;
+	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_TROUBLE && strstr(answer, "is missing") != NULL);
+}
+
+/* Mounts and images. */
+
+static void mount_points_are_found_at_and_above_a_path(void)
+{
+	static const char text[] = "22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+				   "30 22 0:5 / /fsx rw shared:3 - lustre x rw\n"
+				   "31 22 0:5 / /with\\040space/x rw - tmpfs x rw\nbroken\n32 22\n";
+
+	CLAIM(mountinfo_covers(text, "/fsx/nccl/lib") && mountinfo_covers(text, "/fsx"));
+	CLAIM(!mountinfo_covers(text, "/fsx2/nccl") && !mountinfo_covers(text, "/usr/local/lib") && !mountinfo_covers(text, "/"));
+	CLAIM(mountinfo_covers(text, "/with space/x/y") && !mountinfo_covers(text, "/with"));
+	CLAIM(!mountinfo_covers("", "/fsx"));
+}
+
+static void an_images_own_nccl_is_seen(void)
+{
+	const char *root_path = in_folder("image");
+	int root;
+
+	CLAIM(mkdir(root_path, 0755) == 0);
+	root = open(root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLAIM(mkdirat(root, "usr", 0755) == 0 && mkdirat(root, "usr/lib", 0755) == 0 && mkdirat(root, "opt", 0755) == 0 &&
+	      mkdirat(root, "usr/lib/x86_64-linux-gnu", 0755) == 0 && mkdirat(root, "fsx", 0755) == 0);
+	CLAIM(!image_has_nccl(root, NULL, "/fsx") && !image_has_nccl(root, "/opt:/fsx::x", "/fsx"));
+	CLAIM(symlinkat("/nowhere", root, "opt/libnccl.so.2") == 0);
+	CLAIM(!image_has_nccl(root, NULL, "/fsx") && image_has_nccl(root, "/a:/opt", "/fsx"));
+	CLAIM(symlinkat("/nowhere", root, "fsx/libnccl.so.2") == 0 && !image_has_nccl(root, "/fsx", "/fsx"));
+	CLAIM(symlinkat("/opt", root, "lib64") == 0 && image_has_nccl(root, NULL, "/fsx"));
+	CLAIM(unlinkat(root, "lib64", 0) == 0 && symlinkat("x", root, "usr/lib/x86_64-linux-gnu/libnccl.so") == 0);
+	CLAIM(image_has_nccl(root, NULL, "/fsx"));
+	close(root);
+}
+
+static bool holds(const struct words *words, const char *first, const char *second, const char *third)
+{
+	for (size_t i = 0; i + 2 < words->count; i++)
+		if (same(words->items[i], first) && same(words->items[i + 1], second) && (third == NULL || same(words->items[i + 2], third)))
+			return true;
+	return false;
+}
+
+static void container_mounts_are_pairs_of_absolute_paths(void)
+{
+	static const char *const wrong[] = {"", "a:/b", "/a:b", "/a:", ":/b", "/a:/b,", "/a:/../b", "/a:/", "/a://", "/a:/b/.."};
+	struct container_mounts mounts;
+	char *bad = NULL;
+
+	CLAIM(container_mounts_parse("/a:/b:ro,/c,/d:/e:rw+rprivate,/f:/g:rprivate+ro", &mounts, &bad) == 0 && mounts.count == 4);
+	CLAIM(same(mounts.items[0].source, "/a") && same(mounts.items[0].target, "/b") && mounts.items[0].read_only);
+	CLAIM(same(mounts.items[1].target, "/c") && !mounts.items[1].read_only && !mounts.items[2].read_only && mounts.items[3].read_only);
+	container_mounts_free(&mounts);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		CLAIM(container_mounts_parse(wrong[i], &mounts, &bad) == -EINVAL && bad != NULL);
+		free(bad);
+	}
+}
+
+static void bwrap_makes_room_for_mount_points_that_the_image_lacks(void)
+{
+	struct container_mounts mounts = {0};
+	struct container container = {.image = "/i.sqsh", .fsx_root = "/fsx", .home = "/home/u", .work_folder = "/usr/nowhere",
+				      .mounts = &mounts};
+	struct words words = {0};
+	char root_path[256], home_other[300];
+	int root;
+
+	snprintf(root_path, sizeof(root_path), "%s", in_folder("image2"));
+	snprintf(home_other, sizeof(home_other), "%s/home/other", root_path);
+	CLAIM(mkdir(root_path, 0755) == 0);
+	root = open(root_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	CLAIM(mkdirat(root, "home", 0755) == 0 && mkdirat(root, "home/other", 0755) == 0 && mkdirat(root, "usr", 0755) == 0 &&
+	      mkdirat(root, "proc", 0755) == 0 && symlinkat("usr/bin", root, "bin") == 0);
+	container.root = root_path;
+	CLAIM(bwrap_words(&container, "/usr/bin/bwrap", root, &words) == 0);
+	CLAIM(same(words.items[0], "/usr/bin/bwrap"));
+	CLAIM(holds(&words, "--dir", "/home", NULL) && holds(&words, "--ro-bind", home_other, "/home/other"));
+	CLAIM(holds(&words, "--symlink", "usr/bin", "/bin") && holds(&words, "--bind-try", "/fsx", "/fsx"));
+	CLAIM(holds(&words, "--bind-try", "/home/u", "/home/u") && holds(&words, "--bind", "/proc", "/proc"));
+	CLAIM(same(words.items[words.count - 2], "--chdir") && same(words.items[words.count - 1], "/"));
+	words_free(&words);
+	CLAIM(enroot_words(&container, "/usr/bin/enroot", &words) == 0 && same(words.items[1], "start"));
+	words_free(&words);
+	close(root);
+}
+
+static void only_a_squashfs_that_the_user_may_read_is_opened(void)
+{
+	struct user user = {.uid = 65534, .gid = 65534};
+	const struct user *nobody = geteuid() == 0 ? &user : NULL;
+	int fd;
+
+	CLAIM(chmod(folder, 0755) == 0);
+	fd = squashfs_open(nobody, write_file("good.sqsh", "hsqs...."), 5000);
+	CLAIM(fd >= 0);
+	if (fd >= 0)
+		close(fd);
+	CLAIM(squashfs_open(nobody, write_file("bad.sqsh", "elf"), 5000) == -ENOEXEC);
+	CLAIM(squashfs_open(nobody, folder, 5000) == -ENOEXEC);
+	CLAIM(squashfs_open(nobody, in_folder("none"), 5000) == -ENOENT);
+	if (nobody != NULL)
+		CLAIM(squashfs_open(nobody, write_bytes("private.sqsh", "hsqs", 4, 0600), 5000) == -EACCES);
+}
+
+int main(void)
+{
+	if (mkdtemp(folder) == NULL)
+		return 1;
+	names_lose_flags_and_never_become_paths();
+	nccl_values_and_paths_are_checked();
+	operations_do_what_they_say();
+	scopes_keep_operations_out_of_containers();
+	long_values_stay_whole();
+	foreign_and_hostile_files_are_left_alone();
+	the_index_finds_each_name_and_no_other();
+	a_stale_or_foreign_index_is_not_believed();
+	plugin_conf_is_current_only_for_the_configuration_it_was_made_from();
+	a_child_that_hangs_is_left_behind();
+	asking_python_never_goes_through_a_shell();
+	mount_points_are_found_at_and_above_a_path();
+	an_images_own_nccl_is_seen();
+	container_mounts_are_pairs_of_absolute_paths();
+	bwrap_makes_room_for_mount_points_that_the_image_lacks();
+	only_a_squashfs_that_the_user_may_read_is_opened();
+	{
+		char command[64];
+
+		snprintf(command, sizeof(command), "rm -rf %s", folder);
+		if (system(command) != 0)
+			failures++;
+	}
+	printf("core_test: %s\n", failures == 0 ? "all claims hold" : "FAILED");
+	return failures == 0 ? 0 : 1;
+}

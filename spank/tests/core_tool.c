@@ -1,0 +1,209 @@
+/*
+ * The core's readers as a program, so that a Python test can feed the same files to both languages.
+ *
+ *   core_tool index INDEX CONTAINERS POLICY NAME
+ *       prints the path, exit 0; prints `unknown` or `stale` or an error's text to stderr, exit 1
+ *   core_tool env FILE [--container] [--library]  < NAME=VALUE lines
+ *       applies FILE to the environment on standard input (separated by NUL if it holds one, else by newlines) and
+ *       prints the result, sorted, separated the same way. --container leaves `host` operations out, and `library` ones
+ *       too, unless --library says that the image takes them. Exit 1 if the file is not believed: nothing is applied.
+ *   core_tool operations FILE
+ *       prints one line `SCOPE VERB NAME VALUE` for each operation that parses; the scope is `-` where there is none
+ *   core_tool name TEXT
+ *       prints the name without Pyxis's flags, exit 0; exit 1 if it can name no image
+ *   core_tool conf FILE CONFIG
+ *       prints plugin.conf as read: fsx_root, containers, index, policy, unknown_name, current=0|1, a line each
+ *   core_tool mounted PATH < mountinfo
+ *       exit 0 if a mount point other than / stands at or above PATH, else 1
+ *   core_tool nccl IMAGE_ROOT FSX_ROOT [LD_LIBRARY_PATH]
+ *       exit 0 if the image has an NCCL of its own, else 1
+ *
+ * Files may belong to root or to whoever runs this. Exit 2 for wrong usage.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "env_file.h"
+#include "env_list.h"
+#include "image.h"
+#include "index.h"
+#include "mountinfo.h"
+#include "name.h"
+#include "plugin_conf.h"
+#include "trusted_file.h"
+
+enum { STDIN_LIMIT = 64 * 1024 * 1024 };
+
+static int trouble(int rv)
+{
+	fprintf(stderr, "%s\n", rv == -ENOENT ? "unknown" : rv == -ESTALE ? "stale" : strerror(-rv));
+	return 1;
+}
+
+static int run_index(int argc, char **argv)
+{
+	char path[4096];
+	struct index_query query;
+	int rv;
+
+	if (argc != 4)
+		return 2;
+	query = (struct index_query){argv[0], argv[1], argv[2], argv[3], geteuid()};
+	rv = index_look_up(&query, path, sizeof(path));
+	if (rv < 0)
+		return trouble(rv);
+	puts(path);
+	return 0;
+}
+
+static bool takes(void *owner, const char *value)
+{
+	(void)value;
+	return *(bool *)owner;
+}
+
+static int by_bytes(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int run_env(int argc, char **argv)
+{
+	bool library = false;
+	struct env_place place = {.owner = &library, .takes_library = takes};
+	struct env_list list = {0};
+	struct environment environment = env_list_environment(&list);
+	struct env_file file = {0};
+	char *text = NULL, separator;
+	size_t size = 0;
+	int rv;
+
+	if (argc < 1)
+		return 2;
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--container") == 0)
+			place.in_container = true;
+		else if (strcmp(argv[i], "--library") == 0)
+			library = true;
+		else
+			return 2;
+	}
+	rv = file_read_all(STDIN_FILENO, STDIN_LIMIT, &text, &size);
+	if (rv < 0)
+		return trouble(rv);
+	separator = memchr(text, '\0', size) != NULL ? '\0' : '\n';
+	for (size_t start = 0, end; start < size; start = end + 1) {
+		char *equals;
+
+		for (end = start; end < size && text[end] != separator; end++)
+			;
+		text[end] = '\0';
+		equals = strchr(text + start, '=');
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		environment.set(&list, text + start, equals + 1);
+	}
+	rv = env_file_read(argv[0], geteuid(), &file);
+	if (rv == 0 && env_file_apply(&file, &environment, &place) > 0)
+		rv = -ENOMEM;
+	if (list.count > 0)
+		qsort(list.entries, list.count, sizeof(*list.entries), by_bytes);
+	for (size_t i = 0; i < list.count; i++)
+		printf("%s%c", list.entries[i], separator);
+	env_file_free(&file);
+	env_list_free(&list);
+	free(text);
+	return rv < 0 ? trouble(rv) : 0;
+}
+
+static int run_operations(int argc, char **argv)
+{
+	static const char *const verbs[] = {"default", "set", "prepend", "append", "unset"};
+	static const char *const scopes[] = {"-", "host", "library"};
+	struct env_file file = {0};
+	int rv;
+
+	if (argc != 1)
+		return 2;
+	rv = env_file_read(argv[0], geteuid(), &file);
+	for (size_t i = 0; i < file.count; i++)
+		printf("%s %s %s %s\n", scopes[file.operations[i].scope], verbs[file.operations[i].verb],
+		       file.operations[i].name, file.operations[i].value);
+	env_file_free(&file);
+	return rv < 0 ? trouble(rv) : 0;
+}
+
+static int run_name(int argc, char **argv)
+{
+	char name[NAME_SIZE];
+
+	if (argc != 1)
+		return 2;
+	if (name_cut(argv[0], name) < 0)
+		return 1;
+	puts(name);
+	return 0;
+}
+
+static int run_conf(int argc, char **argv)
+{
+	struct plugin_conf conf;
+	int rv;
+
+	if (argc != 2)
+		return 2;
+	rv = plugin_conf_read(argv[0], argv[1], geteuid(), &conf);
+	printf("fsx_root=%s\ncontainers=%s\nindex=%s\npolicy=%s\nunknown_name=%s\ncurrent=%d\n", conf.fsx_root,
+	       conf.containers, conf.index, conf.policy, conf.reject_unknown ? "reject" : "pass", conf.is_current);
+	return rv < 0 ? trouble(rv) : 0;
+}
+
+static int run_mounted(int argc, char **argv)
+{
+	char *text = NULL;
+	size_t size = 0;
+	bool covered;
+
+	if (argc != 1 || file_read_all(STDIN_FILENO, STDIN_LIMIT, &text, &size) < 0)
+		return 2;
+	covered = mountinfo_covers(text, argv[0]);
+	free(text);
+	return covered ? 0 : 1;
+}
+
+static int run_nccl(int argc, char **argv)
+{
+	bool has;
+	int root;
+
+	if (argc != 2 && argc != 3)
+		return 2;
+	root = open(argv[0], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
+		return 2;
+	has = image_has_nccl(root, argc == 3 ? argv[2] : NULL, argv[1]);
+	close(root);
+	return has ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		int (*run)(int argc, char **argv);
+	} commands[] = {
+		{"index", run_index}, {"env", run_env},         {"operations", run_operations}, {"name", run_name},
+		{"conf", run_conf},   {"mounted", run_mounted}, {"nccl", run_nccl},
+	};
+
+	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
+		if (strcmp(argv[1], commands[i].name) == 0)
+			return commands[i].run(argc - 2, argv + 2);
+	return 2;
+}
