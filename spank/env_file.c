@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "name.h"
 #include "trusted_file.h"
 
 static const char header[] = "# slurm-fsx env 1";
@@ -198,19 +199,64 @@ static int apply(const struct env_operation *operation, const struct environment
 	return rv;
 }
 
+/* Takes out of a list what an outer step of the job, on the node, has put there by this operation. */
+static int take_out(const struct env_operation *operation, const struct environment *environment, const char *root)
+{
+	const char *current = environment->get(environment->owner, operation->name), *entry;
+	char *ours, *end, *rest;
+	int rv;
+
+	if (current == NULL || root == NULL || (operation->verb != ENV_PREPEND && operation->verb != ENV_APPEND))
+		return 0;
+	ours = malloc(strlen(operation->value) + 2);
+	rest = malloc(strlen(current) + 1);
+	rv = ours == NULL || rest == NULL ? -ENOMEM : 0;
+	if (rv < 0)
+		goto done;
+	/* Only what lies on the shared file system is surely not the image's. */
+	end = ours;
+	for (entry = operation->value; *entry != '\0'; entry += *entry == ':') {
+		size_t length = strcspn(entry, ":");
+		char *start = end;
+
+		memcpy(start, entry, length);
+		start[length] = '\0';
+		if (path_is_below(start, root)) {
+			end = start + length;
+			*end++ = ':';
+		}
+		entry += length;
+	}
+	*end = '\0';
+	write_entries(rest, rest, current, ours, false);
+	if (ours[0] == '\0' || strcmp(rest, current) == 0)
+		goto done;
+	rv = rest[0] == '\0' ? environment->unset(environment->owner, operation->name) :
+			       environment->set(environment->owner, operation->name, rest);
+done:
+	free(ours);
+	free(rest);
+	return rv;
+}
+
+static bool is_left_out(const struct env_operation *operation, const struct env_place *place)
+{
+	if (!place->in_container || operation->scope == ENV_EVERYWHERE)
+		return false;
+	return operation->scope == ENV_HOST || place->takes_library == NULL ||
+	       !place->takes_library(place->owner, operation->value);
+}
+
 int env_file_apply(const struct env_file *file, const struct environment *environment, const struct env_place *place)
 {
 	int failures = 0;
 
 	for (size_t i = 0; i < file->count; i++) {
 		const struct env_operation *operation = &file->operations[i];
+		int rv = is_left_out(operation, place) ? take_out(operation, environment, place->shared_root) :
+							 apply(operation, environment);
 
-		if (place->in_container && operation->scope == ENV_HOST)
-			continue;
-		if (place->in_container && operation->scope == ENV_LIBRARY &&
-		    (place->takes_library == NULL || !place->takes_library(place->owner, operation->value)))
-			continue;
-		failures += apply(operation, environment) != 0;
+		failures += rv != 0;
 	}
 	return failures;
 }

@@ -35,6 +35,11 @@ struct env_place {
 	bool in_container;
 	void *owner;
 	bool (*takes_library)(void *owner, const char *value); /* asked in a container alone; NULL = never */
+	/*
+	 * Pyxis hands the job's LD_LIBRARY_PATH on where the image sets none, and a batch script on the node has ours. So
+	 * of an operation that is left out in a container, the entries below this folder leave the list. NULL = they stay.
+	 */
+	const char *shared_root;
 };
 
 /* Reads `path`; `owner` may own it besides root. 0, or -errno; -EINVAL where the first line is not ours. */

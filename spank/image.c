@@ -47,19 +47,21 @@ int image_open(int root, const char *path, int flags)
 	return fd >= 0 ? fd : -errno;
 }
 
-static bool folder_has_nccl(int root, const char *folder)
+enum answer { NO, YES, NO_FOLDER };
+
+static enum answer folder_has_nccl(int root, const char *folder)
 {
 	struct stat st;
 	bool has;
 	int fd = image_open(root, folder, O_PATH | O_DIRECTORY);
 
 	if (fd < 0)
-		return false;
+		return NO_FOLDER;
 	/* The names alone count: following them could lead to the shared file system. */
 	has = fstatat(fd, "libnccl.so.2", &st, AT_SYMLINK_NOFOLLOW) == 0 ||
 	      fstatat(fd, "libnccl.so", &st, AT_SYMLINK_NOFOLLOW) == 0;
 	close(fd);
-	return has;
+	return has ? YES : NO;
 }
 
 bool image_has_nccl(int root, const char *ld_library_path, const char *fsx_root)
@@ -68,9 +70,14 @@ bool image_has_nccl(int root, const char *ld_library_path, const char *fsx_root)
 
 	for (size_t i = 0; i < sizeof(library_folders) / sizeof(library_folders[0]); i++)
 		for (size_t j = 0; j < sizeof(subfolders) / sizeof(subfolders[0]); j++) {
+			enum answer answer;
+
 			snprintf(folder, sizeof(folder), "%s%s", library_folders[i], subfolders[j]);
-			if (folder_has_nccl(root, folder))
+			answer = folder_has_nccl(root, folder);
+			if (answer == YES)
 				return true;
+			if (answer == NO_FOLDER && j == 0)
+				break;
 		}
 	while (ld_library_path != NULL && *ld_library_path != '\0') {
 		size_t length = strcspn(ld_library_path, ":");
@@ -78,7 +85,7 @@ bool image_has_nccl(int root, const char *ld_library_path, const char *fsx_root)
 		if (length > 0 && length < sizeof(folder) && ld_library_path[0] == '/') {
 			memcpy(folder, ld_library_path, length);
 			folder[length] = '\0';
-			if (!path_is_below(folder, fsx_root) && folder_has_nccl(root, folder))
+			if (!path_is_below(folder, fsx_root) && folder_has_nccl(root, folder) == YES)
 				return true;
 		}
 		ld_library_path += length;

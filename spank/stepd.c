@@ -243,7 +243,8 @@ void stepd_prepare_container(spank_t spank)
 	name = requested(spank, user_options.container_name, "PYXIS_CONTAINER_NAME");
 	image = requested(spank, user_options.container_image, "PYXIS_CONTAINER_IMAGE");
 	mounts = requested(spank, user_options.container_mounts, "PYXIS_CONTAINER_MOUNTS");
-	step.wants_container = name != NULL || image != NULL;
+	/* The variable alone asks too: `sbatch --export=NONE` drops the options on 22.05, and submit side clears it. */
+	step.wants_container = name != NULL || image != NULL || step.image != NULL;
 	if (!step.wants_container)
 		goto done;
 	if (image != NULL && strpbrk(image, "/:") != NULL) {
@@ -348,7 +349,8 @@ static bool takes_library(void *owner, const char *value)
 static void apply_operations(const struct environment *environment, bool in_container, int root)
 {
 	struct library_place library = {.environment = environment, .root = root};
-	struct env_place place = {.in_container = in_container, .owner = &library, .takes_library = takes_library};
+	struct env_place place = {.in_container = in_container, .owner = &library, .takes_library = takes_library,
+				  .shared_root = step.conf.fsx_root};
 	int failures = env_file_apply(&step.operations, environment, &place);
 
 	if (failures > 0)

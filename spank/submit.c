@@ -115,17 +115,21 @@ static void resolve_container(void)
 {
 	const char *name_text = request("container_name", "PYXIS_CONTAINER_NAME");
 	const char *image = request("container_image", "PYXIS_CONTAINER_IMAGE");
-	char name[NAME_SIZE], path[PATH_MAX], printable[NAME_SIZE];
+	char name[NAME_SIZE], path[PATH_MAX], printable[64];
 	struct plugin_conf conf;
 	char conf_path[PATH_MAX + 16];
 
 	/* An srun inside a job inherits what its surroundings asked for; it must not start a container by that. */
 	unsetenv(IMAGE_VARIABLE);
 	/* Without Pyxis, an image that is no path is a name too: nobody else here could make sense of it. */
-	if (image != NULL && options.runtime != RUNTIME_PYXIS && strpbrk(image, "/:") == NULL)
+	if (image != NULL && options.runtime != RUNTIME_PYXIS && strpbrk(image, "/:") == NULL) {
 		name_text = image;
-	else if (image != NULL)
+	} else if (image != NULL) {
+		/* `sbatch --export=NONE` drops the option itself on 22.05; Pyxis's users know that, ours need not. */
+		if (options.runtime != RUNTIME_PYXIS && path_is_sane(image))
+			setenv(IMAGE_VARIABLE, image, 1);
 		return;
+	}
 	if (name_text == NULL)
 		return;
 

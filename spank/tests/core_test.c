@@ -192,6 +192,22 @@ static void scopes_keep_operations_out_of_containers(void)
 	env_list_free(&list);
 }
 
+static void what_an_outer_step_put_on_a_list_leaves_with_the_operation(void)
+{
+	static const char text[] = "# slurm-fsx env 1\nlibrary prepend L=/fsx/nccl/lib:/usr/local/lib:/fsx/b\n";
+	const struct env_place place = {.in_container = true, .shared_root = "/fsx"};
+	struct env_list list = {0};
+	struct environment environment = env_list_environment(&list);
+
+	environment.set(&list, "L", "/fsx/nccl/lib:/usr/local/lib:/fsx/b:/fsx/mine");
+	CLAIM(same(applied(text, &list, &place), "/usr/local/lib:/fsx/mine"));
+	environment.set(&list, "L", "/usr/local/lib::/x");
+	CLAIM(same(applied("# slurm-fsx env 1\nhost append L=/usr/local/lib\n", &list, &place), "/usr/local/lib::/x"));
+	environment.set(&list, "L", "/fsx/b:/fsx/nccl/lib");
+	CLAIM(applied(text, &list, &place) == NULL);
+	env_list_free(&list);
+}
+
 static void long_values_stay_whole(void)
 {
 	const struct env_place node = {0};
@@ -493,6 +509,7 @@ int main(void)
 	nccl_values_and_paths_are_checked();
 	operations_do_what_they_say();
 	scopes_keep_operations_out_of_containers();
+	what_an_outer_step_put_on_a_list_leaves_with_the_operation();
 	long_values_stay_whole();
 	foreign_and_hostile_files_are_left_alone();
 	the_index_finds_each_name_and_no_other();

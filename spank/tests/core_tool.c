@@ -3,10 +3,11 @@
  *
  *   core_tool index INDEX CONTAINERS POLICY NAME
  *       prints the path, exit 0; prints `unknown` or `stale` or an error's text to stderr, exit 1
- *   core_tool env FILE [--container] [--library]  < NAME=VALUE lines
+ *   core_tool env FILE [--container] [--library] [--fsx-root=FOLDER]  < NAME=VALUE lines
  *       applies FILE to the environment on standard input (separated by NUL if it holds one, else by newlines) and
  *       prints the result, sorted, separated the same way. --container leaves `host` operations out, and `library` ones
- *       too, unless --library says that the image takes them. Exit 1 if the file is not believed: nothing is applied.
+ *       too, unless --library says that the image takes them; --fsx-root takes the entries below FOLDER of lists that
+ *       are left out off the lists. Exit 1 if the file is not believed: nothing is applied.
  *   core_tool operations FILE
  *       prints one line `SCOPE VERB NAME VALUE` for each operation that parses; the scope is `-` where there is none
  *   core_tool name TEXT
@@ -90,6 +91,8 @@ static int run_env(int argc, char **argv)
 			place.in_container = true;
 		else if (strcmp(argv[i], "--library") == 0)
 			library = true;
+		else if (strncmp(argv[i], "--fsx-root=", 11) == 0)
+			place.shared_root = argv[i] + 11;
 		else
 			return 2;
 	}

@@ -240,10 +240,13 @@ static int create(void)
 	return rv;
 }
 
-/* The image's values win over the job's; the node's paths and language stay outside. */
+/*
+ * The image's values win over the job's, and the node's PATH and language stay outside. LD_LIBRARY_PATH and LD_PRELOAD of
+ * the job reach the container where the image sets none: Pyxis 0.20 and 0.24 keep them from enroot alone.
+ */
 static int import_environment(spank_t spank)
 {
-	static const char *const dropped[] = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LANG", "LANGUAGE", "LC_ALL"};
+	static const char *const dropped[] = {"PATH", "LANG", "LANGUAGE", "LC_ALL"};
 	char path[sizeof(container.root) + 32], *line = NULL;
 	size_t room = 0;
 	ssize_t length;
