@@ -17,7 +17,7 @@ from ..config.snapshot import config_path, load_snapshot
 from ..errors import ConfigError
 from ..nccl.environment import explain, notes
 from ..nccl.installation import current_installation
-from ..nccl.profiles import PROFILES
+from ..nccl.profiles import PROFILES, select_profile
 from ..node.journal import printable
 from ..shared_fs import SharedFs
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..nccl.environment import Row
+    from ..nccl.profiles import Profile
 
 IN_CONTAINERS = {"": "yes", "host": "no", "library": "if the image has no NCCL and sees the folder"}
 """By an operation's scope."""
@@ -54,14 +55,25 @@ def env(explained: bool, profile: str | None, shell: str | None) -> None:
         click.echo(_json(rows, said, config, explained))
         return
     if shell == "bash":
-        click.echo("".join(_bash(row, explained) for row in rows), nl=False)
+        click.echo("".join(shell_line(row, explained) for row in rows), nl=False)
     elif rows:
-        _print(rows, config["nccl.profile"], explained)
+        _print(rows, select_profile(config["nccl.profile"]), explained)
     if not rows:
         click.echo(f"slurm-fsx: a job gets nothing: {_why_nothing(config, said)}", err=True)
     if explained or not rows or shell is None:
         for note in said:
             click.echo(f"slurm-fsx: {printable(note)}", err=True)
+
+
+def shell_line(row: Row, explained: bool = False) -> str:
+    """Write an operation as a line of POSIX shell, which does what happens to a task outside of containers."""
+    verb, name, value, _ = row.operation
+    if verb == "prepend":
+        # An entry that is there already stays there, too: it comes second, so it does no harm.
+        line = f'export {name}={quote(value)}"${{{name}:+:${name}}}"\n'
+    else:
+        line = f'[ -n "${{{name}+set}}" ] || export {name}={quote(value)}\n'
+    return f"# {printable(row.why)} ({printable(row.source)})\n{line}" if explained else line
 
 
 def _config(profile: str | None) -> Config:
@@ -79,10 +91,10 @@ def _why_nothing(config: Config, said: Sequence[str]) -> str:
     return "see below" if said else f"there is no installation in {config.below_fsx('nccl')}"
 
 
-def _print(rows: Sequence[Row], profile: str, explained: bool) -> None:
-    console = Console(width=None if os.isatty(1) else 120)
+def _print(rows: Sequence[Row], profile: Profile, explained: bool) -> None:
+    console = Console(width=None if os.isatty(1) else 1000)  # what grep reads is not to be folded
     if explained:
-        console.print(f"profile {profile}:", PROFILES[profile].summary if profile in PROFILES else "", soft_wrap=True)
+        console.print(f"profile {profile.name}:", profile.summary, soft_wrap=True)
         for row in rows:
             verb, name, value, scope = row.operation
             console.print()
@@ -99,17 +111,6 @@ def _print(rows: Sequence[Row], profile: str, explained: bool) -> None:
     console.print(table)
 
 
-def _bash(row: Row, explained: bool) -> str:
-    """Write an operation as one line of POSIX shell, which does outside of containers what the job's task would see."""
-    verb, name, value, _ = row.operation
-    if verb == "prepend":
-        # An entry that is there already stays there, too: it comes second, so it does no harm.
-        line = f'export {name}={quote(value)}"${{{name}:+:${name}}}"\n'
-    else:
-        line = f'[ -n "${{{name}+set}}" ] || export {name}={quote(value)}\n'
-    return f"# {printable(row.why)} ({printable(row.source)})\n{line}" if explained else line
-
-
 def _json(rows: Sequence[Row], said: Sequence[str], config: Config, explained: bool) -> str:
     operations = []
     for row in rows:
@@ -117,5 +118,5 @@ def _json(rows: Sequence[Row], said: Sequence[str], config: Config, explained: b
         if explained:
             operation.update(why=row.why, source=row.source, note=row.note)
         operations.append(operation)
-    document = {"profile": config["nccl.profile"], "operations": operations, "notes": list(said)}
+    document = {"profile": select_profile(config["nccl.profile"]).name, "operations": operations, "notes": list(said)}
     return json.dumps(document, indent=2)

@@ -16,10 +16,10 @@ from ..errors import SlurmFsxError
 from ..jobenv import is_variable_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 SHELLS = ("/bin/bash", "/bin/sh")
-"""The first one that there is sources the script: people write bash and mean sh."""
+"""In order of preference: people write bash and mean sh."""
 
 NOBODY = 65534
 """The kernel's own id for nobody. It is not looked up by name, since that may ask a directory server."""
@@ -40,8 +40,16 @@ One digit, because dash takes no more."""
 _MARK = "SLURM_FSX_SETUP"
 """Is in the answer only if the script came to its end, and did not exit."""
 
+_UNREADABLE = 126
+
 # The script sees no arguments, and a $0 that is not its own name: so it knows that it is sourced.
-_COMMAND = f'{_MARK}=$1; shift; . "${_MARK}"; exec /usr/bin/env -0 {_MARK}=1 >&{_RESULT}'
+_COMMAND = f"""
+{_MARK}=$1
+shift
+[ -r "${_MARK}" ] || exit {_UNREADABLE}
+. "${_MARK}"
+exec /usr/bin/env -0 {_MARK}=1 >&{_RESULT}
+"""
 
 _SET_BY_SHELLS = ("PWD", "OLDPWD", "SHLVL", "_", _MARK)
 
@@ -89,11 +97,16 @@ class Exports(NamedTuple):
     """The variables that jobs do not get, each with the reason."""
 
 
-def source_script(path: str, limit_s: float) -> dict[str, str]:
+def source_script(path: str, limit_s: float, shells: Sequence[str] = SHELLS) -> dict[str, str]:
     """Source a script, as nobody if this process is root, and give the environment that it leaves.
 
     Takes as long as the script does, at most `limit_s`, and never blocks on a hung file system. Every process of its
     session is ended then; a daemon that made itself a session of its own stays.
+
+    Args:
+        path: The script.
+        limit_s: How long it may take.
+        shells: The first one that is there sources it.
 
     Raises:
         SlurmFsxError: the script did not come to its end, or exports more than OUTPUT_LIMIT_BYTES.
@@ -101,7 +114,7 @@ def source_script(path: str, limit_s: float) -> dict[str, str]:
     reader, writer = os.pipe()
     shell = os.fork()
     if shell == 0:
-        _become_shell(path, writer)
+        _become_shell(path, writer, shells)
     os.close(writer)
     try:
         os.set_blocking(reader, False)
@@ -111,6 +124,10 @@ def source_script(path: str, limit_s: float) -> dict[str, str]:
         _end(shell)
     environment = dict(_parse(entry) for entry in data.split(b"\0") if b"=" in entry)
     if _MARK not in environment:
+        if end == f"status {_UNREADABLE}":
+            raise SlurmFsxError(
+                f"{path} cannot be read by everybody", hint=f"run: chmod a+r {path}, and chmod a+x on the folders above"
+            )
         raise SlurmFsxError(
             f"{path} ended its shell with {end}", hint=f"see: env -i bash -xc '. {path}', as a user without rights"
         )
@@ -205,7 +222,7 @@ def _end(shell: int) -> None:
     # It hangs in the kernel: it dies when the file system answers, and init takes it.
 
 
-def _become_shell(path: str, writer: int) -> NoReturn:
+def _become_shell(path: str, writer: int, shells: Sequence[str]) -> NoReturn:
     """Turn this process, a fresh child, into the shell that sources the script."""
     try:
         os.setsid()
@@ -220,7 +237,7 @@ def _become_shell(path: str, writer: int) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         _give_up_rights()
-        shell = next(shell for shell in SHELLS if os.path.exists(shell))
+        shell = next(shell for shell in shells if os.path.exists(shell))
         arguments = [os.path.basename(shell), "-c", _COMMAND, "setup", path]
         os.execve(shell, arguments, {"PATH": SEARCH_PATH})  # noqa: S606  # this very process is to become it
     finally:
@@ -228,7 +245,6 @@ def _become_shell(path: str, writer: int) -> NoReturn:
 
 
 def _give_up_rights() -> None:
-    # Here, not above: a prolog that finds its answer remembered loads neither.
     import resource
 
     for limit, value in (
@@ -239,10 +255,6 @@ def _give_up_rights() -> None:
         hard = resource.getrlimit(limit)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(limit, (value, value))
-    if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
     try:
         import ctypes
 
@@ -250,6 +262,11 @@ def _give_up_rights() -> None:
         ctypes.CDLL(None).prctl(pr_set_no_new_privs, 1, 0, 0, 0)
     except (ImportError, OSError):
         pass  # a Python without libffi: nobody has few ways up as it is
+    # Last: from here on, Python's own files may be out of reach.
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
 
 
 def _parse(entry: bytes) -> tuple[str, str]:

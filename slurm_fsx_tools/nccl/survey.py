@@ -11,8 +11,6 @@ from typing import Any
 
 from ..errors import SlurmFsxError, UntrustedFile
 from ..files import check_owner, check_trusted
-from .ofi_plugin import INSTALLER_FOLDERS, find_tuner
-from .setup_script import Exports, sort_exports, source_script
 
 SETUP_SCRIPT = "setup-nccl-env.sh"
 VERSION_FILE = ".nccl_version"
@@ -52,7 +50,7 @@ def survey(folder: str, known_key: str, limit_s: float) -> dict[str, Any] | None
     except UntrustedFile as error:
         return _untrusted(known_key, folder, str(error))
     version, fault = _read_version(f"{folder}/{VERSION_FILE}")
-    key = f"{_identity(script_status)}:{version}{fault}"
+    key = f"{folder}:{_identity(script_status)}:{version}{fault}"
     if key == known_key:
         return {"key": key}
     return {"key": key, **_examine(folder, version, [fault] if fault else [], limit_s)}
@@ -70,6 +68,10 @@ def _untrusted(known_key: str, folder: str, reason: str) -> dict[str, Any]:
 
 
 def _examine(folder: str, version: str, notes: list[str], limit_s: float) -> dict[str, Any]:
+    # Here, not above: a prolog that finds nothing new loads neither.
+    from .ofi_plugin import INSTALLER_FOLDERS, find_tuner
+    from .setup_script import Exports, sort_exports, source_script
+
     script = f"{folder}/{SETUP_SCRIPT}"
     exports = Exports({}, {}, {})
     is_final = True
