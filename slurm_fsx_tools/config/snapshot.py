@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RUN_DIR = "/run/slurm-fsx"
-"""Where the snapshot is, whatever the configuration calls ``runtime_dir``: it is read before the configuration."""
+"""Where the snapshot of the default configuration is, whatever it calls ``runtime_dir``: it is read before that."""
 
 VERSION = 1
 
@@ -64,7 +64,7 @@ def is_current(snapshot: Snapshot, path: str) -> bool:
 
 
 def load_snapshot(
-    path: str, run_dir: str = RUN_DIR, on_failure: Callable[[str, BaseException], None] | None = None
+    path: str, run_dir: str = "", on_failure: Callable[[str, BaseException], None] | None = None
 ) -> Snapshot:
     """Give the configuration of a YAML file, compiled again where it changed.
 
@@ -73,13 +73,16 @@ def load_snapshot(
 
     Args:
         path: The YAML file; it may be absent.
-        run_dir: The folder of the snapshot.
+        run_dir: The folder of the snapshot. Without it, the default configuration has its own, and another one is
+            compiled each time: no prolog reads it.
         on_failure: Told what went wrong; without it, it is raised.
 
     Raises:
         SlurmFsxError: the YAML cannot be used, and there is no `on_failure`.
     """
-    stored = _read(os.path.join(run_dir, "config.json"))
+    if not run_dir and path == DEFAULT_PATH:
+        run_dir = RUN_DIR
+    stored = _read(os.path.join(run_dir, "config.json")) if run_dir else None
     if stored is not None and is_current(stored, path):
         return stored
     # The one import of heavy code from the hot path, taken only after an edit or an installation.
@@ -101,8 +104,8 @@ def load_snapshot(
     return snapshot
 
 
-def write_snapshot(snapshot: Snapshot, run_dir: str = RUN_DIR) -> None:
-    """Write ``config.json`` and, into the configured runtime folder, ``plugin.conf``.
+def write_snapshot(snapshot: Snapshot, run_dir: str) -> None:
+    """Write ``plugin.conf`` into the configured runtime folder and, where there is a `run_dir`, ``config.json``.
 
     Raises:
         OSError: a folder cannot be made or written to.
@@ -118,11 +121,12 @@ def write_snapshot(snapshot: Snapshot, run_dir: str = RUN_DIR) -> None:
         "packages": snapshot.packages,
     }
     runtime_dir = config["runtime_dir"]
-    for folder in {run_dir, runtime_dir}:
+    for folder in {run_dir, runtime_dir} - {""}:
         if not os.path.isdir(folder):
             os.mkdir(folder, 0o755)
     write_atomically(os.path.join(runtime_dir, "plugin.conf"), format_plugin_conf(snapshot).encode())
-    write_atomically(os.path.join(run_dir, "config.json"), json.dumps(document).encode())
+    if run_dir:
+        write_atomically(os.path.join(run_dir, "config.json"), json.dumps(document).encode())
 
 
 def format_plugin_conf(snapshot: Snapshot) -> str:

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..config.snapshot import RUN_DIR, config_path, load_snapshot
+from ..config.snapshot import config_path, load_snapshot
 from ..errors import SlurmFsxError
 from ..job import Job
 from ..plugins import PluginSet
@@ -47,7 +47,7 @@ def job_file(config: Config, job_id: str, suffix: str) -> str:
     return f"{config['runtime_dir']}/jobs/{job_id}{suffix}"
 
 
-def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], run_dir: str = RUN_DIR) -> int:
+def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], run_dir: str = "") -> int:
     """Run a prolog or epilog under its deadline, and never let it fail.
 
     The body runs in a child, so that neither a crash, nor a plugin that ignores its time, nor a system call that never
@@ -57,7 +57,7 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         act: ``prolog`` or ``epilog``.
         body: Does the work; gives EXIT_OK or EXIT_DRAIN.
         environ: The environment that slurmd passed.
-        run_dir: The folder of the compiled configuration.
+        run_dir: The folder of the compiled configuration, as for `load_snapshot`.
 
     Returns:
         EXIT_OK, or EXIT_DRAIN where a site policy says so.
