@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.config.snapshot import config_key, load_snapshot
+from slurm_fsx_tools.config.snapshot import config_key, is_current, load_snapshot
 from slurm_fsx_tools.errors import ConfigError
 
 
@@ -35,8 +35,10 @@ def test_an_edit_is_never_overlooked(yaml_path: Path) -> None:
     replacement.rename(yaml_path)
     # Same size, same time: the inode tells.
     assert load(yaml_path) == "/weka__"
+    stored = load_snapshot(str(yaml_path), str(yaml_path.parent / "run"))
+    assert is_current(stored, str(yaml_path))
     yaml_path.unlink()
-    assert load(yaml_path) == "/fsx"
+    assert not is_current(stored, str(yaml_path))
 
 
 def test_a_new_distribution_is_never_overlooked(

@@ -145,12 +145,15 @@ def _jobs_is_a_file(prologs: Prologs) -> dict[str, str]:
     return {}
 
 
+# With a good configuration before: without one the defaults count, and those paths are the node's own.
 def _bad_config(prologs: Prologs) -> dict[str, str]:
+    prologs.run()
     prologs.configure("fxs: 1\n")
     return {}
 
 
 def _config_of_others(prologs: Prologs) -> dict[str, str]:
+    prologs.run()
     prologs.config.chmod(0o666)
     return {}
 
