@@ -73,13 +73,10 @@ def resolve(name: str, catalogue: Catalogue, config: Config) -> Image:
     raise answer
 
 
-def meanings(catalogue: Catalogue, config: Config) -> dict[str, Image]:
-    """Give every name that means an image now, to the user of this process."""
+def answers(catalogue: Catalogue, config: Config) -> dict[str, Image | ImageNotFound]:
+    """Give what every name means now to the user of this process: an image, or the reason why none."""
     catalogue.look_into(catalogue.names)
-    answers = {
-        name: _decide(name, claims, catalogue, config) for name, claims in _all_claims(catalogue, config).items()
-    }
-    return {name: answer for name, answer in answers.items() if not isinstance(answer, ImageNotFound)}
+    return {name: _decide(name, claims, catalogue, config) for name, claims in _all_claims(catalogue, config).items()}
 
 
 def lasting_meanings(catalogue: Catalogue, config: Config) -> dict[str, Image]:
@@ -99,18 +96,6 @@ def lasting_meanings(catalogue: Catalogue, config: Config) -> dict[str, Image]:
         if len(certain) == len(claims) or _contenders(claims, catalogue, config) == [answer.stem]:
             found[name] = answer
     return found
-
-
-def short_names(catalogue: Catalogue, config: Config) -> dict[str, Image | ImageNotFound]:
-    """Give what each alias and each repository's last part means now: an image, or the reason why none."""
-    catalogue.look_into(catalogue.names)
-    claims = _all_claims(catalogue, config)
-    names = {image.name.short_name for image in catalogue.images}.union(config["containers.aliases"])
-    return {
-        name: _decide(name, claims.get(name, []), catalogue, config)
-        for name in sorted(names)
-        if is_container_name(name)
-    }
 
 
 def nearest_names(name: str, catalogue: Catalogue, config: Config) -> list[str]:
@@ -142,9 +127,7 @@ def _all_claims(catalogue: Catalogue, config: Config) -> dict[str, list[Claim]]:
                 claims.setdefault(claim.name, []).append(claim)
     claims = {name: claimed for name, claimed in claims.items() if is_container_name(name)}
     for alias in filter(is_container_name, aliases):
-        claimed = _alias_claims(alias, aliases[alias], catalogue)
-        if claimed:
-            claims[alias] = claimed
+        claims[alias] = _alias_claims(alias, aliases[alias], catalogue)
     return claims
 
 
