@@ -199,21 +199,20 @@ static int apply(const struct env_operation *operation, const struct environment
 	return rv;
 }
 
-/* Takes out of a list what an outer step of the job, on the node, has put there by this operation. */
+/* Takes this operation's entries out of a list. */
 static int take_out(const struct env_operation *operation, const struct environment *environment, const char *root)
 {
 	const char *current = environment->get(environment->owner, operation->name), *entry;
 	char *ours, *end, *rest;
 	int rv;
 
-	if (current == NULL || root == NULL || (operation->verb != ENV_PREPEND && operation->verb != ENV_APPEND))
+	if (current == NULL || root == NULL)
 		return 0;
 	ours = malloc(strlen(operation->value) + 2);
 	rest = malloc(strlen(current) + 1);
 	rv = ours == NULL || rest == NULL ? -ENOMEM : 0;
 	if (rv < 0)
 		goto done;
-	/* Only what lies on the shared file system is surely not the image's. */
 	end = ours;
 	for (entry = operation->value; *entry != '\0'; entry += *entry == ':') {
 		size_t length = strcspn(entry, ":");
@@ -239,6 +238,26 @@ done:
 	return rv;
 }
 
+static int undo(const struct env_operation *operation, const struct environment *environment, const char *root)
+{
+	const char *current;
+
+	switch (operation->verb) {
+	case ENV_DEFAULT:
+	case ENV_SET:
+		current = environment->get(environment->owner, operation->name);
+		if (current == NULL || strcmp(current, operation->value) != 0)
+			return 0;
+		return environment->unset(environment->owner, operation->name);
+	case ENV_PREPEND:
+	case ENV_APPEND:
+		return take_out(operation, environment, root);
+	case ENV_UNSET:
+		break;
+	}
+	return 0;
+}
+
 static bool is_left_out(const struct env_operation *operation, const struct env_place *place)
 {
 	if (!place->in_container || operation->scope == ENV_EVERYWHERE)
@@ -253,10 +272,19 @@ int env_file_apply(const struct env_file *file, const struct environment *enviro
 
 	for (size_t i = 0; i < file->count; i++) {
 		const struct env_operation *operation = &file->operations[i];
-		int rv = is_left_out(operation, place) ? take_out(operation, environment, place->shared_root) :
+		int rv = is_left_out(operation, place) ? undo(operation, environment, place->shared_root) :
 							 apply(operation, environment);
 
 		failures += rv != 0;
 	}
+	return failures;
+}
+
+int env_file_undo(const struct env_file *file, const struct environment *environment, const char *shared_root)
+{
+	int failures = 0;
+
+	for (size_t i = file->count; i > 0; i--)
+		failures += undo(&file->operations[i - 1], environment, shared_root) != 0;
 	return failures;
 }

@@ -35,11 +35,7 @@ struct env_place {
 	bool in_container;
 	void *owner;
 	bool (*takes_library)(void *owner, const char *value); /* asked in a container alone; NULL = never */
-	/*
-	 * Pyxis hands the job's LD_LIBRARY_PATH on where the image sets none, and a batch script on the node has ours. So
-	 * of an operation that is left out in a container, the entries below this folder leave the list. NULL = they stay.
-	 */
-	const char *shared_root;
+	const char *shared_root; /* see env_file_undo() */
 };
 
 /* Reads `path`; `owner` may own it besides root. 0, or -errno; -EINVAL where the first line is not ours. */
@@ -48,8 +44,17 @@ int env_file_read(const char *path, uid_t owner, struct env_file *file);
 /* Takes over `text` (malloc'ed, `size` bytes and a NUL) and parses it; a line that does not parse is skipped. */
 int env_file_parse(char *text, size_t size, struct env_file *file);
 
-/* Applies the operations in order; gives how many could not be. */
+/*
+ * Applies the operations in order; gives how many could not be. One that is left out in a container is undone there: the
+ * step comes from a batch script on the node, which has it, and Pyxis hands the job's variables on.
+ */
 int env_file_apply(const struct env_file *file, const struct environment *environment, const struct env_place *place);
+
+/*
+ * Takes back what an outer step of the job has got from this file: a variable that still has the file's value, and the
+ * entries of lists that lie below `shared_root` (NULL = none), since no other is surely ours. Gives how many could not be.
+ */
+int env_file_undo(const struct env_file *file, const struct environment *environment, const char *shared_root);
 
 /* Frees all and leaves an empty file, which may be freed and applied again. */
 void env_file_free(struct env_file *file);

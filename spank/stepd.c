@@ -35,7 +35,8 @@
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 enum {
-	IMAGE_TIMEOUT_MS = 10000,
+	OPEN_TIMEOUT_MS = 5000,
+	MOUNT_TIMEOUT_MS = 10000,
 	LOOK_TIMEOUT_MS = 2000,
 };
 
@@ -51,6 +52,7 @@ static struct {
 	uint32_t job;
 	uint32_t step;
 	struct env_file operations;
+	bool nccl_is_off; /* for this step, not for the job */
 	char *nccl_version; /* in the environment before any container; NULL where unset */
 	char *image;        /* the path resolved at submission, or the user's own; NULL where none */
 	struct stat node_root;
@@ -118,7 +120,7 @@ static void read_operations(void)
 void stepd_start_step(spank_t spank)
 {
 	char conf_path[PATH_MAX + 16];
-	const char *image;
+	const char *image, *nccl;
 	void *shared;
 
 	/* The second line of plugstack.conf comes here too. */
@@ -137,8 +139,9 @@ void stepd_start_step(spank_t spank)
 	step.nccl_version = copy_of(get_variable(spank, "NCCL_VERSION"));
 	snprintf(conf_path, sizeof(conf_path), "%s/plugin.conf", options.run_dir);
 	plugin_conf_read(conf_path, options.config, 0, &step.conf);
-	if (get_variable(spank, NCCL_VARIABLE) == NULL || strcmp(get_variable(spank, NCCL_VARIABLE), "off") != 0)
-		read_operations();
+	nccl = get_variable(spank, NCCL_VARIABLE);
+	step.nccl_is_off = nccl != NULL && strcmp(nccl, "off") == 0;
+	read_operations();
 
 	image = get_variable(spank, IMAGE_VARIABLE);
 	if (image == NULL || !path_is_sane(image))
@@ -207,7 +210,7 @@ static void mount_image(spank_t spank, const struct user *user)
 {
 	char squashfuse[PATH_MAX];
 	int rv;
-	int image = squashfs_open(user, step.image, IMAGE_TIMEOUT_MS);
+	int image = squashfs_open(user, step.image, OPEN_TIMEOUT_MS);
 
 	if (image < 0) {
 		fail_at_image(-image);
@@ -219,7 +222,7 @@ static void mount_image(spank_t spank, const struct user *user)
 	}
 	if (make_mount_folder(spank) < 0)
 		goto done;
-	rv = squashfs_mount(user, image, squashfuse, step.mount_point, IMAGE_TIMEOUT_MS);
+	rv = squashfs_mount(user, image, squashfuse, step.mount_point, MOUNT_TIMEOUT_MS);
 	if (rv < 0) {
 		step.mount_point[0] = '\0';
 		fail("the container image cannot be mounted", strerror(-rv),
@@ -351,7 +354,8 @@ static void apply_operations(const struct environment *environment, bool in_cont
 	struct library_place library = {.environment = environment, .root = root};
 	struct env_place place = {.in_container = in_container, .owner = &library, .takes_library = takes_library,
 				  .shared_root = step.conf.fsx_root};
-	int failures = env_file_apply(&step.operations, environment, &place);
+	int failures = step.nccl_is_off ? env_file_undo(&step.operations, environment, step.conf.fsx_root) :
+					  env_file_apply(&step.operations, environment, &place);
 
 	if (failures > 0)
 		slurm_error("slurm-fsx: %d variables of %s/jobs/%u.env could not be set", failures, options.run_dir, step.job);

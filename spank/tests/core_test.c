@@ -208,6 +208,25 @@ static void what_an_outer_step_put_on_a_list_leaves_with_the_operation(void)
 	env_list_free(&list);
 }
 
+static void undoing_leaves_what_the_user_made(void)
+{
+	struct env_file file = {0};
+	struct env_list list = {0};
+	struct environment environment = env_list_environment(&list);
+	const struct env_place node = {0};
+	char *text = strdup("# slurm-fsx env 1\ndefault A=1\nset B=2\ndefault USER=x\nprepend L=/fsx/lib:/usr/local/lib\nunset GONE\n");
+
+	environment.set(&list, "USER", "mine");
+	environment.set(&list, "L", "/mine");
+	CLAIM(env_file_parse(text, strlen(text), &file) == 0 && env_file_apply(&file, &environment, &node) == 0);
+	CLAIM(same(environment.get(&list, "L"), "/fsx/lib:/usr/local/lib:/mine") && same(environment.get(&list, "B"), "2"));
+	CLAIM(env_file_undo(&file, &environment, "/fsx") == 0);
+	CLAIM(environment.get(&list, "A") == NULL && environment.get(&list, "B") == NULL);
+	CLAIM(same(environment.get(&list, "USER"), "mine") && same(environment.get(&list, "L"), "/usr/local/lib:/mine"));
+	env_file_free(&file);
+	env_list_free(&list);
+}
+
 static void long_values_stay_whole(void)
 {
 	const struct env_place node = {0};
@@ -510,6 +529,7 @@ int main(void)
 	operations_do_what_they_say();
 	scopes_keep_operations_out_of_containers();
 	what_an_outer_step_put_on_a_list_leaves_with_the_operation();
+	undoing_leaves_what_the_user_made();
 	long_values_stay_whole();
 	foreign_and_hostile_files_are_left_alone();
 	the_index_finds_each_name_and_no_other();

@@ -6,8 +6,8 @@
  *   core_tool env FILE [--container] [--library] [--fsx-root=FOLDER]  < NAME=VALUE lines
  *       applies FILE to the environment on standard input (separated by NUL if it holds one, else by newlines) and
  *       prints the result, sorted, separated the same way. --container leaves `host` operations out, and `library` ones
- *       too, unless --library says that the image takes them; --fsx-root takes the entries below FOLDER of lists that
- *       are left out off the lists. Exit 1 if the file is not believed: nothing is applied.
+ *       too, unless --library says that the image takes them; what is left out is undone: entries of lists only
+ *       below --fsx-root. Exit 1 if the file is not believed: nothing is applied.
  *   core_tool operations FILE
  *       prints one line `SCOPE VERB NAME VALUE` for each operation that parses; the scope is `-` where there is none
  *   core_tool name TEXT
