@@ -25,6 +25,7 @@ FOLDER = ".slurm-fsx"
 FILE = "index"
 _VERSION_LINE = b"# slurm-fsx index 1\n"
 _LIMIT_BYTES = 1 << 28
+_PATH_LIMIT_BYTES = 4096  # Linux: PATH_MAX
 
 SETTLING_S = 2.0
 """How old a folder's last change must be for its time stamp to tell it from the next one.
@@ -82,7 +83,7 @@ class Index(NamedTuple):
         return _VERSION_LINE + header.encode() + self.lines
 
     def look_up(self, name: str) -> str | None:
-        """Give the path of the image that a name means; None if it is not in the index."""
+        """Give the path of the image that a name means; None if the index does not have it, or no such path can be."""
         wanted = os.fsencode(name)
         low, high = 0, len(self.lines)
         while low < high:
@@ -91,7 +92,7 @@ class Index(NamedTuple):
             end = end if end >= 0 else len(self.lines)
             found, _, path = self.lines[start:end].partition(b"\t")
             if found == wanted:
-                return os.fsdecode(path)
+                return os.fsdecode(path) if _is_sane(path) else None
             if wanted < found:
                 high = start
             else:
@@ -182,6 +183,10 @@ def write_index(index: Index, folder: str) -> None:
 def has_settled(modified_ns: int, now_ns: int) -> bool:
     """Whether a folder's next change will have another time stamp than its last one."""
     return abs(now_ns - modified_ns) >= SETTLING_S * 1e9
+
+
+def _is_sane(path: bytes) -> bool:
+    return path.startswith(b"/") and len(path) < _PATH_LIMIT_BYTES and b"\0" not in path
 
 
 def _scan(folder: str, sleep: Callable[[float], None]) -> tuple[Catalogue, bool]:
