@@ -4,21 +4,21 @@
 # make bench   figures against a floor measured in the same run
 # make install PREFIX=/opt/slurm-fsx    the product alone
 
-PYTHON ?= python3
+# Debian's own: users of the lab's nodes must be able to run it, and a home folder's may be closed to them.
+PYTHON ?= /usr/bin/python3
 PREFIX ?= /opt/slurm-fsx
 VENV := .venv
-PLUGIN := build/spank/spank_slurm_fsx.so
 SOURCES := setup.cfg pyproject.toml $(shell find slurm_fsx_tools -name '*.py')
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
-SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* .ci/run lab/install-packages)
+NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/*)
 
-.PHONY: demo test lint bench spank install packages clean
+.PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:
 
-demo: packages $(VENV)/installed $(PLUGIN)
+demo: packages $(VENV)/installed
 	$(VENV)/bin/python -m lab.demo
 
-test: packages $(VENV)/installed $(PLUGIN)
+test: packages $(VENV)/installed
 	$(MAKE) --no-print-directory -C spank check BUILD=$(CURDIR)/build/spank
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
@@ -26,21 +26,20 @@ lint: packages $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck $(SCRIPTS)
+	shellcheck $(NODE_SCRIPTS) .ci/run lab/install-packages
 	$(MAKE) --no-print-directory -C spank lint BUILD=$(CURDIR)/build/spank
 
-bench: packages $(VENV)/installed $(PLUGIN)
+bench: packages $(VENV)/installed
 	$(VENV)/bin/python -m bench
-
-spank: $(PLUGIN)
 
 packages:
 	@lab/install-packages
 
-# Not editable: tests and demo run what a site would install.
-$(VENV)/installed: $(SOURCES) $(VENV)/tools
+# Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
+	$(call install_node_side,$(VENV))
 	touch $@
 
 $(VENV)/tools: setup.cfg | packages
@@ -49,21 +48,20 @@ $(VENV)/tools: setup.cfg | packages
 	$(VENV)/bin/pip install --quiet '.[dev]'
 	touch $@
 
-$(PLUGIN): $(SPANK_SOURCES) | packages
-	$(MAKE) --no-print-directory -C spank BUILD=$(CURDIR)/build/spank
-
 install:
 	$(PYTHON) -m venv $(PREFIX)
 	$(PREFIX)/bin/pip install --quiet .
-	$(MAKE) --no-print-directory -C spank
-	install -D -m 755 spank/build/spank_slurm_fsx.so $(PREFIX)/lib/slurm/spank_slurm_fsx.so
-	for kind in prolog epilog task_prolog; do \
-		install -d $(PREFIX)/share/slurm-fsx/$$kind.d && \
-		for script in $$kind.d/*; do \
-			sed 's|^home=.*|home=$(PREFIX)|' "$$script" >$(PREFIX)/share/slurm-fsx/$$script && \
-			chmod 755 $(PREFIX)/share/slurm-fsx/$$script || exit 1; \
-		done; \
+	$(call install_node_side,$(PREFIX))
+
+# Everything in $(1) names PREFIX as its place: for the checkout's own environment, that is where the lab's nodes see it.
+define install_node_side
+	sed -i '1s|.*|#!$(PREFIX)/bin/python3|' $(1)/bin/slurm-fsx
+	$(MAKE) --no-print-directory -C spank install BUILD=$(CURDIR)/build/spank LIBDIR=$(abspath $(1))/lib/slurm
+	for script in $(NODE_SCRIPTS); do \
+		install -D -m 755 "$$script" "$(1)/share/slurm-fsx/$$script" && \
+		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/share/slurm-fsx/$$script" || exit 1; \
 	done
+endef
 
 clean:
 	rm -rf build spank/build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,99 @@
+"""Small real images: a squashfs with busybox, and what else a test puts in."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+BUSYBOX = Path("/bin/busybox")
+APPLETS = (
+    "sh",
+    "cat",
+    "env",
+    "ls",
+    "echo",
+    "sleep",
+    "true",
+    "false",
+    "id",
+    "grep",
+    "sort",
+    "hostname",
+    "mount",
+    "pwd",
+    "touch",
+    "stat",
+    "printf",
+    "test",
+    "mkdir",
+    "dd",
+    "head",
+)
+FOLDERS = (
+    "bin",
+    "dev",
+    "etc",
+    "fsx",
+    "home",
+    "lib",
+    "mnt",
+    "opt",
+    "proc",
+    "root",
+    "run",
+    "sys",
+    "tmp",
+    "usr/lib",
+    "usr/local/lib",
+    "var/tmp",
+)
+
+
+def make_image(
+    path: Path, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+) -> Path:
+    """Write an image whose ``/etc/environment`` holds the given variables, as enroot makes it of an image's own.
+
+    Args:
+        path: The ``.sqsh`` to write; it appears whole.
+        environment: The image's variables; PATH is there anyway.
+        files: Further files by path in the image.
+    """
+    with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
+        root = Path(scratch, "root")
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True)
+        shutil.copy(BUSYBOX, root / "bin/busybox")
+        for applet in APPLETS:
+            (root / "bin" / applet).symlink_to("busybox")
+        variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(environment or {})}
+        contents = {
+            "etc/environment": "".join(f"{name}={value}\n" for name, value in variables.items()),
+            "etc/passwd": "root:x:0:0::/root:/bin/sh\n",
+            "etc/group": "root:x:0:\n",
+            "etc/os-release": f'ID=lab\nPRETTY_NAME="{path.stem}"\n',
+            **(files or {}),
+        }
+        for name, text in contents.items():
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        # enroot runs this file in the container, with the command as arguments.
+        (root / "etc/rc").write_text('exec "$@"\n')
+        (root / "etc/rc").chmod(0o755)
+        (root / "tmp").chmod(0o1777)
+        whole = Path(scratch, "image")
+        subprocess.run(
+            ["mksquashfs", str(root), str(whole), "-noappend", "-quiet", "-no-progress", "-all-root", "-comp", "gzip"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged = path.with_name(f".{path.name}.new")
+        shutil.copy(whole, staged)
+        staged.chmod(0o644)
+        staged.rename(path)
+    return path

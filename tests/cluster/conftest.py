@@ -1,0 +1,182 @@
+"""A real cluster for each way of running containers, made once and shared by all tests of a session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from lab.cluster import Cluster
+from lab.images import make_image
+from lab.pyxis import PLUGIN as PYXIS
+from lab.pyxis import Pyxis
+
+PLUGIN = "/opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so"
+COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
+SETUP_SCRIPT = (
+    "# made by somebody else\nexport SITE_NCCL_EXTRA=yes\nexport LD_LIBRARY_PATH=/fsx/nccl/lib:$LD_LIBRARY_PATH\n"
+)
+
+
+@pytest.fixture(scope="session")
+def installation(checkout: Path) -> Path:
+    """The checkout's own installation, as `make test` made it."""
+    if os.geteuid() != 0:
+        pytest.skip("a private cluster takes namespaces and mounts: run as root")
+    home = checkout / ".venv"
+    for source in (checkout / "slurm_fsx_tools").rglob("*.py"):
+        installed = [
+            path for path in home.glob("lib/python3*/site-packages") for path in [path / source.relative_to(checkout)]
+        ]
+        if not installed or not installed[0].exists() or installed[0].read_bytes() != source.read_bytes():
+            pytest.fail(f"{source} is not what is installed in {home}: run make test", pytrace=False)
+    return home
+
+
+class Site:
+    """A cluster with a catalogue and an NCCL installation, and the words its users would use."""
+
+    def __init__(self, cluster: Cluster, runtime: str) -> None:
+        self.cluster = cluster
+        self.runtime = runtime
+
+    def image(
+        self, name: str, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+    ) -> Path:
+        """Put an image into the catalogue."""
+        variables = {"IMAGE": name, **(environment or {})}
+        return make_image(self.cluster.fsx / "containers" / f"{name}.sqsh", variables, files)
+
+    def index(self) -> None:
+        """Write the catalogue's index, as an admin does after adding images."""
+        done = self.cluster.run_on("head", [COMMAND, "containers", "index"])
+        assert done.returncode == 0, done.stderr
+
+    def configure(self, text: str) -> None:
+        """Give every node a configuration."""
+        self.cluster.write_on_all("/etc/slurm-fsx/config.yaml", text)
+        done = self.cluster.run_on("head", [COMMAND, "config", "check"])
+        assert done.returncode == 0, done.stderr
+
+    def srun(self, *arguments: str, env: dict[str, str] | None = None) -> list[dict[str, str]]:
+        """Run ``env`` by srun, and give each task's environment."""
+        done = self.cluster.srun("--label", *arguments, "env", env=env)
+        assert done.returncode == 0, done.stderr + self.cluster.report()
+        return tasks(done.stdout)
+
+    def sbatch(self, script: str, *options: str, env: dict[str, str] | None = None) -> str:
+        """Run a batch script to its end, and give its output."""
+        job = self.cluster.sbatch(f"#!/bin/sh\n{script}\n", *options, env=env)
+        state = self.cluster.wait(job)
+        assert state == "COMPLETED", f"{state}\n{job.output}\n{self.cluster.report()}"
+        return job.output
+
+
+def tasks(output: str) -> list[dict[str, str]]:
+    """Read what ``srun --label … env`` printed: an environment for each task, in their order."""
+    found: dict[int, dict[str, str]] = {}
+    for line in output.splitlines():
+        label, _, text = line.partition(": ")
+        name, equals, value = text.partition("=")
+        if equals and label.strip().isdigit():
+            found.setdefault(int(label), {})[name] = value
+    return [found[number] for number in sorted(found)]
+
+
+def environment(output: str) -> dict[str, str]:
+    """Read what ``env`` printed."""
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+@pytest.fixture(scope="session", name="environment")
+def environment_fixture() -> object:
+    """Reads what ``env`` printed."""
+    return environment
+
+
+def _plugstack(runtime: str) -> list[str]:
+    if runtime == "bwrap":
+        return [f"optional {PLUGIN} runtime=bwrap"]
+    options = "container_scope=job"
+    if runtime == "standin":
+        options += " data=/var/lib/standin mount=/fsx/nccl"
+    return [f"optional {PLUGIN} line=before", f"required {PYXIS} {options}", f"optional {PLUGIN} line=after"]
+
+
+def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
+    if runtime == "bwrap":
+        return None
+    if runtime == "standin":
+        build = folder / "standin"
+        make = ["make", "--silent", "-C", str(checkout / "tests/cluster/standin_pyxis"), f"BUILD={build}"]
+        subprocess.run(make, check=True)
+        return Pyxis(build / "spank_pyxis.so", build)
+    pyxis = Pyxis.from_environment()
+    if pyxis is None:
+        pytest.skip("the real Pyxis is in no registry: name it by SLURM_FSX_TEST_PYXIS=/path/spank_pyxis.so")
+    return pyxis
+
+
+def _set_up_enroot(cluster: Cluster) -> None:
+    """Give each node local folders for enroot, and every container the shared NCCL."""
+    folders = "".join(
+        f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
+    )
+    cluster.write_on_all("/etc/enroot/enroot.conf", folders + "ENROOT_TEMP_PATH /tmp\n")
+    mount = "/fsx/nccl /fsx/nccl none x-create=dir,bind,ro,nosuid,nodev,nofail\n"
+    cluster.write_on_all("/etc/enroot/mounts.d/slurm-fsx.fstab", mount)
+    for node in cluster.nodes:
+        for name in ("runtime", "cache", "data"):
+            done = cluster.run_on(node, ["install", "-d", "-m", "1777", f"/var/lib/enroot/{name}"])
+            assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session", params=["bwrap", "standin", "pyxis"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, installation: Path, checkout: Path
+) -> Iterator[Site]:
+    """A cluster of two nodes for each way of running containers."""
+    yield from make_site(request.param, tmp_path_factory.mktemp(request.param), installation, checkout)
+
+
+@pytest.fixture(scope="session")
+def bare_site(tmp_path_factory: pytest.TempPathFactory, installation: Path, checkout: Path) -> Iterator[Site]:
+    """A cluster of two nodes whose containers run by bubblewrap, for what does not depend on that."""
+    yield from make_site("bwrap", tmp_path_factory.mktemp("node"), installation, checkout)
+
+
+def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) -> Iterator[Site]:
+    """Start a cluster, fill its catalogue and install an NCCL on it."""
+    share = installation / "share/slurm-fsx"
+    with Cluster.start(
+        folder,
+        nodes=2,
+        installation=installation,
+        plugstack=_plugstack(runtime),
+        prolog=[share / "prolog.d/50-slurm-fsx"],
+        epilog=[share / "epilog.d/50-slurm-fsx"],
+        pyxis=_pyxis(runtime, folder, checkout),
+    ) as cluster:
+        site = Site(cluster, runtime)
+        if runtime == "pyxis":
+            _set_up_enroot(cluster)
+        install_nccl(cluster.fsx)
+        for name in (
+            "nvcr.io_nvidia_pytorch-24.01-py3",
+            "nvcr.io_nvidia_pytorch-24.03-py3",
+            "nvcr.io_nvidia_nemo-24.01",
+        ):
+            site.image(name)
+        site.image("own-nccl", {"NCCL_VERSION": "9.9.9"})
+        site.index()
+        yield site
+
+
+def install_nccl(fsx: Path) -> None:
+    """Install what another tool's installation looks like."""
+    (fsx / "nccl/lib").mkdir(parents=True, exist_ok=True)
+    (fsx / "nccl/setup-nccl-env.sh").write_text(SETUP_SCRIPT)
+    (fsx / "nccl/.nccl_version").write_text("2.28.7\n")
