@@ -262,6 +262,12 @@ class Cluster:
 
     def resume(self, *names: str) -> None:
         """Take nodes back into service after a drain, and wait until they are idle."""
+
+        def settled() -> bool:
+            states = self.node_states()
+            return all(states[name].startswith(("idle", "drained", "down")) for name in names)
+
+        self.wait_until(settled, f"{', '.join(names)} done with their jobs")
         for name in names:
             if self.node_states()[name] != "idle":
                 self._slurm("scontrol", "update", f"NodeName={name}", "State=RESUME")

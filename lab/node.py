@@ -249,7 +249,7 @@ class Node:
             arguments = [*self._python(), CHECKOUT / "lab/hung_fs.py", "/fsx", *(["--killable"] if killable else [])]
             self._hung_fs = self.start_daemon("hung_fs", arguments)
             deadline = time.monotonic() + 5
-            while " /fsx rw,nosuid,nodev,relatime shared" not in self.path("/proc/self/mountinfo").read_text():
+            while " - fuse hung " not in Path(f"/proc/{self.pid}/mountinfo").read_text():
                 time.sleep(0.005)
                 if time.monotonic() > deadline:
                     raise LabError(f"/fsx on {self.name} does not hang: {(self.log / 'hung_fs.out').read_text()}")
@@ -259,6 +259,7 @@ class Node:
         if self._hung_fs is not None:
             self._hung_fs.stop()
             self._hung_fs = None
+            self.run(["umount", "--lazy", "/fsx"])
 
     def _python(self) -> list[str]:
         """The interpreter as the node has it; one below /usr may be another release's there."""
