@@ -1,7 +1,7 @@
-"""A private Slurm cluster: a head node where users log in, compute nodes, a shared /fsx, jobs by ada and bob.
+r"""A private Slurm cluster: a head node where users log in, compute nodes, a shared /fsx, jobs by ada and bob.
 
 with Cluster.start(folder, nodes=2, plugstack=["optional /opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so"]) as cluster:
-    job = cluster.sbatch("#!/bin/sh\\nsrun hostname", "--nodes=2")
+    job = cluster.sbatch("#!/bin/sh\nsrun hostname", "--nodes=2")
     assert cluster.wait(job) == "COMPLETED"
     print(job.output)
 """
@@ -226,7 +226,7 @@ class Cluster:
         user: str = "root",
         *,
         env: dict[str, str] | None = None,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        input: str | None = None,
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on ``head`` or a compute node to its end; see `Node.run`."""

@@ -133,7 +133,8 @@ class Node:
         Raises:
             LabError: its root could not be built.
         """
-        assert self._holder is not None and self._holder.stdout is not None
+        assert self._holder is not None
+        assert self._holder.stdout is not None
         answer = self._holder.stdout.readline().strip()
         if not answer:
             self.stop()
@@ -152,7 +153,8 @@ class Node:
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
-        assert self._holder.stdin is not None and self._holder.stdout is not None
+        assert self._holder.stdin is not None
+        assert self._holder.stdout is not None
         self._holder.stdin.close()
         self._holder.wait(30)
         self._holder.stdout.close()
@@ -170,7 +172,7 @@ class Node:
         *,
         env: dict[str, str] | None = None,
         cwd: str | None = None,
-        input: str | None = None,  # noqa: A002  (subprocess.run's name)
+        input: str | None = None,
         timeout_s: float = 60,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the node to its end.

@@ -60,8 +60,10 @@ def slurm_conf(nodes: list[NodeLine], gpus: int, extra: Mapping[str, str | None]
     settings: dict[str, str | None] = {**_SETTINGS, **({"GresTypes": "gpu"} if gpus else {}), **extra}
     lines = [f"{name}={value}" for name, value in settings.items() if value is not None]
     gres = f" Gres=gpu:{gpus}" if gpus else ""
-    for node in nodes:
-        lines.append(f"NodeName={node.name} NodeAddr={node.address} Port={node.port} CPUs={CPUS} RealMemory=1000{gres}")
+    lines += [
+        f"NodeName={node.name} NodeAddr={node.address} Port={node.port} CPUs={CPUS} RealMemory=1000{gres}"
+        for node in nodes
+    ]
     lines.append("PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,15 @@ def needs_root() -> None:
     """Skips a test that changes owners, where it cannot."""
     if os.geteuid() != 0:
         pytest.skip("changes the owner of files: run as root")
+
+
+@pytest.fixture(scope="session")
+def core_tool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The CHECKOUT / "spank" plugin's readers as a program, built with sanitizers."""
+    if not shutil.which("make") or not shutil.which("cc"):
+        pytest.skip("needs a C compiler and make")
+    build = tmp_path_factory.mktemp("spank")
+    subprocess.run(
+        ["make", "-C", CHECKOUT / "spank", f"BUILD={build}", f"{build}/core_tool"], check=True, capture_output=True
+    )
+    return build / "core_tool"

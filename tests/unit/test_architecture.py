@@ -19,10 +19,26 @@ MODULES = sorted(
 FEATURES = ("containers", "nccl", "monitoring")
 
 # What the prolog may not import.
-HEAVY = {"click", "rich", "yaml", "psutil", "pyslurm", "ClusterShell", "http", "subprocess", "pluggy", "logging",
-         "pathlib", "dataclasses", "importlib.metadata", "inspect", "argparse", "difflib", "hashlib", "urllib"}  # fmt: skip
-HOT_ENTRIES = ("slurm_fsx_tools.node.prolog", "slurm_fsx_tools.node.epilog", "slurm_fsx_tools.containers.plugin",
-               "slurm_fsx_tools.nccl.plugin", "slurm_fsx_tools.monitoring.plugin")  # fmt: skip
+HEAVY = {
+    *(
+        "click",
+        "rich",
+        "yaml",
+        "psutil",
+        "pyslurm",
+        "ClusterShell",
+        "pluggy",
+        "http",
+        "urllib",
+        "subprocess",
+        "logging",
+    ),
+    *("pathlib", "dataclasses", "importlib.metadata", "inspect", "argparse", "difflib", "hashlib"),
+}
+HOT_ENTRIES = (
+    *("slurm_fsx_tools.node.prolog", "slurm_fsx_tools.node.epilog"),
+    *(f"slurm_fsx_tools.{feature}.plugin" for feature in FEATURES),
+)
 
 
 def source(module: str) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -182,3 +183,34 @@ def test_the_file_is_readable_as_documented() -> None:
     assert format_operations(env) == (
         b"# slurm-fsx env 1\ndefault FI_PROVIDER=efa\nlibrary prepend LD_LIBRARY_PATH=/fsx/nccl/lib\nunset NCCL_ALGO\n"
     )
+
+
+@given(st.lists(operations(TASK_PROLOG_NAMES), max_size=8), st.dictionaries(TASK_PROLOG_NAMES, VALUES))
+@pytest.mark.parametrize("left_out", [(), ("host",), ("host", "library")], ids=["host", "container", "own-nccl"])
+def test_the_spank_plugin_applies_what_python_would(
+    core_tool: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    left_out: tuple[str, ...],
+    found: list[Operation],
+    environment: dict[str, str],
+) -> None:
+    path = tmp_path_factory.mktemp("run") / "1.env"
+    path.write_bytes(format_operations(found))
+    flags = {(): [], ("host",): ["--container", "--library"], ("host", "library"): ["--container"]}[left_out]
+    given_lines = b"".join(os.fsencode(f"{name}={value}") + b"\0" for name, value in environment.items()) or b"\0"
+    done = subprocess.run([core_tool, "env", path, *flags], input=given_lines, capture_output=True, check=True)
+    lines = [os.fsdecode(line) for line in done.stdout.split(b"\0") if line]
+    applied = [operation for operation in found if operation.scope not in left_out]
+    assert dict(line.split("=", 1) for line in lines) == apply_operations(applied, environment)
+
+
+@given(st.binary(max_size=200))
+def test_the_spank_plugin_reads_the_lines_that_python_reads(
+    core_tool: Path, tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("run") / "1.env"
+    for content in (data, HEADER.encode() + b"\n" + data, HEADER.encode() + b"\nset A=" + data):
+        path.write_bytes(content)
+        done = subprocess.run([core_tool, "operations", path], capture_output=True, check=False)
+        expected = [f"{o.scope or '-'} {o.verb} {o.name} {o.value}".rstrip() for o in parse_operations(content)]
+        assert [os.fsdecode(line).rstrip() for line in done.stdout.split(b"\n") if line] == expected
