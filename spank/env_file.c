@@ -161,11 +161,11 @@ static char *merge(enum env_verb verb, const char *current, const char *value)
 	}
 	write_entries(added, added, value, "", true);
 	if (verb == ENV_PREPEND) {
-		end = write_entries(result, result, added, "", false);
-		write_entries(end, result, current, added, false);
+		end = write_entries(result, result, added, "", true);
+		write_entries(end, result, current, added, true);
 	} else {
-		end = write_entries(result, result, current, added, false);
-		write_entries(end, result, added, "", false);
+		end = write_entries(result, result, current, added, true);
+		write_entries(end, result, added, "", true);
 	}
 done:
 	free(added);
