@@ -28,7 +28,9 @@ int enroot_words(const struct container *container, const char *enroot, struct w
 	if (container->home != NULL)
 		add_mount(words, container->home, container->home, "x-create=dir,rbind,rw,nofail");
 	add_mount(words, container->fsx_root, container->fsx_root, "x-create=dir,rbind,rw,nofail");
-	if (!path_is_below(container->work_folder, container->fsx_root) && strcmp(container->work_folder, "/") != 0)
+	/* enroot's own /tmp is fresh, and stays so. */
+	if (!path_is_below(container->work_folder, container->fsx_root) && strcmp(container->work_folder, "/") != 0 &&
+	    strcmp(container->work_folder, "/tmp") != 0)
 		add_mount(words, container->work_folder, container->work_folder, "x-create=dir,rbind,rw,nofail");
 	if (container->script != NULL)
 		add_mount(words, container->script, container->script, "x-create=file,bind,ro");
@@ -38,4 +40,14 @@ int enroot_words(const struct container *container, const char *enroot, struct w
 		add_mount(words, container->mounts->items[i].source, container->mounts->items[i].target,
 			  container->mounts->items[i].read_only ? "x-create=auto,rbind,ro" : "x-create=auto,rbind");
 	return words->failed ? -ENOMEM : 0;
+}
+
+void enroot_add_command(const struct container *container, struct words *words)
+{
+	words_add(words, container->image);
+	/* enroot has no option for it. The folder and the task are arguments: the shell reads this text alone. */
+	words_add(words, "/bin/sh");
+	words_add(words, "-c");
+	words_add(words, "cd \"$0\" 2>/dev/null; exec \"$@\"");
+	words_add(words, container->work_folder);
 }

@@ -7,4 +7,7 @@
 /* Adds enroot's own words up to, and without, `--env` and the image. 0 or -errno. */
 int enroot_words(const struct container *container, const char *enroot, struct words *words);
 
+/* Adds the image, and what takes the task's own words from there to its working folder. */
+void enroot_add_command(const struct container *container, struct words *words);
+
 #endif

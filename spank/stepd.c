@@ -412,27 +412,35 @@ static int add_loader_variables(spank_t spank, const struct environment *environ
 	return 0;
 }
 
-/* enroot lets the image's variables win over its environment; what the operations have decided must win over both. */
-static void add_enroot_variables(const struct environment *environment, struct words *words)
+/*
+ * enroot hands nothing on but what it is told to, by name; and what it is told wins over the image, so it gets the
+ * variables as they are to be inside. PATH and LD_* would act on enroot itself: for these it is told the value.
+ */
+static int add_enroot_variables(spank_t spank, const struct environment *environment, struct words *words)
 {
-	for (size_t i = 0; i < step.operations.count; i++) {
-		const char *name = step.operations.operations[i].name;
-		const char *value = environment->get(environment->owner, name);
-		char *text = NULL;
+	char **variables = NULL;
 
-		if (value == NULL)
+	if (spank_get_item(spank, S_JOB_ENV, &variables) != ESPANK_SUCCESS)
+		return -EINVAL;
+	for (; variables != NULL && *variables != NULL; variables++) {
+		char *name;
+
+		/* It keeps them in a file, one a line; a shell function that was exported has no name it takes. */
+		if (strchr(*variables, '\n') != NULL || (*variables)[strcspn(*variables, "=%.-()[] ")] != '=')
 			continue;
-		if (asprintf(&text, "%s=%s", name, value) < 0) {
-			words->failed = true;
-			return;
-		}
+		name = strdup(*variables);
+		if (name == NULL)
+			return -ENOMEM;
+		if (strncmp(name, "PATH=", 5) != 0 && strncmp(name, "LD_", 3) != 0)
+			name[strcspn(name, "=")] = '\0';
 		words_add(words, "--env");
-		words_add(words, text);
-		free(text);
+		words_add(words, name);
+		free(name);
 	}
 	environment->set(environment->owner, "PATH", DEFAULT_PATH);
 	environment->unset(environment->owner, "LD_LIBRARY_PATH");
 	environment->unset(environment->owner, "LD_PRELOAD");
+	return 0;
 }
 
 /* A task whose container cannot start must not run on the node: whatever a plugin returns here may be overlooked. */
@@ -501,8 +509,9 @@ static void start_container(spank_t spank, const struct environment *environment
 		words_add(&words, "--");
 	} else {
 		rv = enroot_words(&container, step.program, &words);
-		add_enroot_variables(environment, &words);
-		words_add(&words, step.image);
+		if (rv == 0)
+			rv = add_enroot_variables(spank, environment, &words);
+		enroot_add_command(&container, &words);
 	}
 	close(root);
 	if (rv < 0 || words.failed) {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# No deadline: a busy machine is no failure. In CI the same examples each time: a new find belongs to whoever looks for it.
+# No deadline: a busy machine is no failure. In CI the same examples each time: finding new ones is for developers.
 settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
 
