@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     import pluggy
 
+    from .config.snapshot import Snapshot
+
     Failure = Callable[[str, BaseException], None]
     """Told a plugin's name with what it was doing, and what it raised."""
 
@@ -54,6 +56,21 @@ class Implementation(NamedTuple):
     function: Callable[..., Any]
     arguments: tuple[str, ...]
     """The hook's arguments that this function takes."""
+
+
+def load_plugins(snapshot: Snapshot, on_failure: Failure) -> PluginSet:
+    """Load every plugin that a configuration calls for: built-in ones, installed ones, and single files.
+
+    Args:
+        snapshot: The configuration, with the plugins that installed distributions offer.
+        on_failure: Told of each plugin that was skipped, with the reason; then and later.
+    """
+    config = snapshot.config
+    plugins = PluginSet(config["prolog.plugin_timeout"], on_failure)
+    plugins.load_builtin(blocked=config["prolog.block"])
+    plugins.load_entry_points(snapshot.entry_points)
+    plugins.load_folder(config["prolog.plugins_dir"])
+    return plugins
 
 
 class PluginSet:

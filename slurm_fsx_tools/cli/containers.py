@@ -18,7 +18,7 @@ from ..containers.names import SUFFIX, ContainerName
 from ..containers.resolution import answers, nearest_names
 from ..errors import ImageNotFound, SlurmFsxError
 from ..node.journal import printable
-from ..plugins import PluginSet
+from ..plugins import load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..config.model import Config
     from ..config.snapshot import Snapshot
     from ..containers.catalogue import Image
-    from ..plugins import Failure
+    from ..plugins import Failure, PluginSet
 
 RESOLVE_HOOK = "slurm_fsx_resolve_container"
 BUILTIN = "containers"
@@ -81,7 +81,7 @@ def list_images(as_json: bool) -> None:
         _print_table(("short name", "means now"), [(name, _meaning(answer)) for name, answer in short.items()])
     for reject in catalogue.rejects:
         click.echo(f"slurm-fsx: {printable(reject.file)} is not used: {reject.reason}", err=True)
-    sites = _site_resolvers(_load_plugins(snapshot, _complain))
+    sites = _site_resolvers(load_plugins(snapshot, _complain))
     if sites:
         click.echo(f"slurm-fsx: site plugins are asked first, and may choose otherwise: {', '.join(sites)}", err=True)
 
@@ -133,7 +133,7 @@ def index() -> None:
         failed.append(what)
         _complain(what, error)
 
-    plugins = _load_plugins(snapshot, on_failure)
+    plugins = load_plugins(snapshot, on_failure)
     sites = _site_resolvers(plugins)
     blocked = BUILTIN in snapshot.config["prolog.block"]
     written = update_index(snapshot.config, must_ask=bool(sites or failed or blocked))
@@ -151,7 +151,7 @@ def index() -> None:
 
 def _ask(name: str, partition: str, snapshot: Snapshot, on_failure: Failure) -> str:
     """Ask the plugins, the site's first, for the path of an image."""
-    plugins = _load_plugins(snapshot, on_failure)
+    plugins = load_plugins(snapshot, on_failure)
     path = plugins.call_first(RESOLVE_HOOK, name=name, partition=partition, config=snapshot.config)
     if path is None:
         raise ImageNotFound(f"no plugin knows an image called {name!r}", hint="see: slurm-fsx plugins list")
@@ -162,14 +162,6 @@ def _ask(name: str, partition: str, snapshot: Snapshot, on_failure: Failure) -> 
 
 def _load_config(on_failure: Failure | None = None) -> Snapshot:
     return load_snapshot(config_path(os.environ), on_failure=on_failure)
-
-
-def _load_plugins(snapshot: Snapshot, on_failure: Failure) -> PluginSet:
-    plugins = PluginSet(snapshot.config["prolog.plugin_timeout"], on_failure)
-    plugins.load_builtin(blocked=snapshot.config["prolog.block"])
-    plugins.load_entry_points(snapshot.entry_points)
-    plugins.load_folder(snapshot.config["prolog.plugins_dir"])
-    return plugins
 
 
 def _site_resolvers(plugins: PluginSet) -> list[str]:

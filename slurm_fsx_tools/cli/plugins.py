@@ -12,10 +12,10 @@ from rich.table import Table
 
 from .. import hookspecs
 from ..config.snapshot import config_path, load_snapshot
-from ..plugins import HOOK_PREFIX, PluginSet
+from ..plugins import HOOK_PREFIX, load_plugins
 
 if TYPE_CHECKING:
-    from ..plugins import Failure
+    from ..plugins import PluginSet
 
 
 @click.group()
@@ -31,7 +31,8 @@ def list_plugins(as_json: bool) -> None:
     Exits with 1 if a plugin could not be loaded; the prolog would skip it.
     """
     failures: list[str] = []
-    active = load_plugins(lambda what, error: failures.append(f"{what}: {error}"))
+    snapshot = load_snapshot(config_path(os.environ))
+    active = load_plugins(snapshot, lambda what, error: failures.append(f"{what}: {error}"))
     hooks = {
         name: [implementation.plugin for implementation in active.implementations(name)]
         for name in vars(hookspecs)
@@ -46,16 +47,6 @@ def list_plugins(as_json: bool) -> None:
             click.echo(f"slurm-fsx: skipped: {failure}", err=True)
     if failures:
         raise SystemExit(1)
-
-
-def load_plugins(on_failure: Failure) -> PluginSet:
-    """Load the plugins that the prolog would load."""
-    snapshot = load_snapshot(config_path(os.environ))
-    active = PluginSet(snapshot.config["prolog.plugin_timeout"], on_failure)
-    active.load_builtin(blocked=snapshot.config["prolog.block"])
-    active.load_entry_points(snapshot.entry_points)
-    active.load_folder(snapshot.config["prolog.plugins_dir"])
-    return active
 
 
 def _print(active: PluginSet, hooks: dict[str, list[str]]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..config.snapshot import config_path, load_snapshot
 from ..errors import SlurmFsxError
 from ..job import Job
-from ..plugins import PluginSet
+from ..plugins import load_plugins
 from ..shared_fs import SharedFs
 from .journal import Journal
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..config.model import Config
+    from ..config.snapshot import Snapshot
+    from ..plugins import PluginSet
 
 EXIT_OK = 0
 EXIT_DRAIN = 100
@@ -77,7 +79,7 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
             journal.failure(what, error)
         child = os.fork()
         if child == 0:
-            os._exit(_run_body(body, job, snapshot.config, snapshot.entry_points, journal))
+            os._exit(_run_body(body, job, snapshot, journal))
         return _await(child, snapshot.config["prolog.deadline"], journal)
     except Exception as error:
         journal.failure(act, error)
@@ -87,8 +89,7 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
 def _run_body(
     body: Callable[[Context], int],
     job: Job,
-    config: Config,
-    entry_points: tuple[tuple[str, str], ...],
+    snapshot: Snapshot,
     journal: Journal,
 ) -> int:
     try:
@@ -96,11 +97,8 @@ def _run_body(
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        plugins = PluginSet(config["prolog.plugin_timeout"], journal.failure)
-        plugins.load_builtin(blocked=config["prolog.block"])
-        plugins.load_entry_points(entry_points)
-        plugins.load_folder(config["prolog.plugins_dir"])
-        return body(Context(job, config, journal, plugins))
+        plugins = load_plugins(snapshot, journal.failure)
+        return body(Context(job, snapshot.config, journal, plugins))
     except BaseException as error:
         journal.failure("all that was left", error)
         return EXIT_OK
