@@ -18,6 +18,9 @@ static const char *const not_of_image[] = {"/dev", "/proc", "/sys", "/tmp", "/ru
 /* A working folder in one of these is not brought in from the node: the image has its own. */
 static const char *const of_image[] = {"/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/var", "/opt", "/boot"};
 
+/* Names and addresses as the node knows them; without a passwd line, `whoami` and getpass fail. */
+static const char *const of_node[] = {"/etc/resolv.conf", "/etc/hosts", "/etc/passwd", "/etc/group"};
+
 enum { MAX_DEPTH = 16 };
 
 static bool is_below_any(const char *path, const char *const *folders, size_t count)
@@ -44,8 +47,8 @@ static void add_mounts(const struct container *container, struct words *words)
 {
 	const char *folder = container->work_folder;
 
-	add(words, "--bind-try", "/etc/resolv.conf", "/etc/resolv.conf");
-	add(words, "--bind-try", "/etc/hosts", "/etc/hosts");
+	for (size_t i = 0; i < sizeof(of_node) / sizeof(of_node[0]); i++)
+		add(words, "--ro-bind-try", of_node[i], of_node[i]);
 	if (container->home != NULL && strcmp(container->home, "/") != 0 && !IS_BELOW_ANY(container->home, of_image))
 		add(words, "--bind-try", container->home, container->home);
 	add(words, "--bind-try", container->fsx_root, container->fsx_root);
