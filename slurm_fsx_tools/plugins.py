@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    from .config.snapshot import Snapshot
+    from .config.model import Snapshot
 
     Failure = Callable[[str, BaseException], None]
     """Told a plugin's name with what it was doing, and what it raised."""

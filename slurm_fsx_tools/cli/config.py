@@ -8,7 +8,8 @@ import os
 import click
 
 from ..config.model import SETTINGS
-from ..config.snapshot import config_path, load_snapshot
+from ..config.origin import config_path
+from ..config.snapshot import load_snapshot
 from ..config.source import load_config
 
 

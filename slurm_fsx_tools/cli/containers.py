@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config.snapshot import config_path, load_snapshot
+from ..config.origin import config_path
+from ..config.snapshot import load_snapshot
 from ..containers.catalogue import Catalogue
 from ..containers.index import index_path, update_index
 from ..containers.names import SUFFIX, ContainerName
@@ -23,8 +24,7 @@ from ..plugins import load_plugins
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..config.model import Config
-    from ..config.snapshot import Snapshot
+    from ..config.model import Config, Snapshot
     from ..containers.catalogue import Image
     from ..plugins import Failure, PluginSet
 

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config.model import Config
-from ..config.snapshot import config_path, load_snapshot
+from ..config.origin import config_path
+from ..config.snapshot import load_snapshot
 from ..errors import ConfigError
 from ..nccl.environment import explain, notes
 from ..nccl.installation import current_installation

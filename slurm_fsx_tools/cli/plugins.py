@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from .. import hookspecs
-from ..config.snapshot import config_path, load_snapshot
+from ..config.origin import config_path
+from ..config.snapshot import load_snapshot
 from ..plugins import HOOK_PREFIX, load_plugins
 
 if TYPE_CHECKING:

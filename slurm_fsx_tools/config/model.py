@@ -7,10 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_PATH = "/etc/slurm-fsx/config.yaml"
-PATH_VARIABLE = "SLURM_FSX_CONFIG"
-"""Environment variable that names another configuration file."""
-
 
 class Setting(NamedTuple):
     """One key of the configuration."""
@@ -105,3 +101,17 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Give every key with its value, in the table's order."""
         return dict(self._values)
+
+
+class Snapshot(NamedTuple):
+    """A configuration, and what else a prolog must know before it can load plugins."""
+
+    config: Config
+    entry_points: tuple[tuple[str, str], ...]
+    """Name and module of each plugin that an installed distribution offers."""
+
+    key: str
+    """What the configuration file was when this was compiled."""
+
+    packages: dict[str, int]
+    """Folders of installed distributions, with their modification times in ns: a new one may offer a plugin."""

@@ -9,53 +9,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
 from ..files import read_trusted, write_atomically
-from .model import DEFAULT_PATH, DEFAULTS, PATH_VARIABLE, Config
+from .model import DEFAULTS, Config, Snapshot
+from .origin import DEFAULT_PATH, config_key, package_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 RUN_DIR = "/run/slurm-fsx"
 """Where the snapshot of the default configuration is, whatever it calls ``runtime_dir``: it is read before that."""
 
 VERSION = 1
-
-
-class Snapshot(NamedTuple):
-    """A configuration, and what else a prolog must know before it can load plugins."""
-
-    config: Config
-    entry_points: tuple[tuple[str, str], ...]
-    """Name and module of each plugin that an installed distribution offers."""
-
-    key: str
-    """What the configuration file was when this was compiled."""
-
-    packages: dict[str, int]
-    """Folders of installed distributions, with their modification times in ns: a new one may offer a plugin."""
-
-
-def config_path(environ: Mapping[str, str]) -> str:
-    """Give the path of the YAML file that counts."""
-    return environ.get(PATH_VARIABLE) or DEFAULT_PATH
-
-
-def config_key(path: str) -> str:
-    """Describe a file's present state as ``DEV:INODE:SIZE:MTIME_NS``, or ``absent``."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return "absent"
-    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
-
-
-def package_folders() -> dict[str, int]:
-    """Give the folders that hold installed distributions, with their modification times in ns."""
-    return {path: os.stat(path).st_mtime_ns for path in sys.path if path.endswith("-packages") and os.path.isdir(path)}
 
 
 def is_current(snapshot: Snapshot, path: str) -> bool:

@@ -12,8 +12,8 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import read_trusted
-from .model import SETTINGS, Config, Setting
-from .snapshot import Snapshot, config_key, package_folders
+from .model import SETTINGS, Config, Setting, Snapshot
+from .origin import config_key, package_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable

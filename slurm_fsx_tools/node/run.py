@@ -9,7 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from ..config.snapshot import config_path, load_snapshot
+from ..config.origin import config_path
+from ..config.snapshot import load_snapshot
 from ..errors import SlurmFsxError
 from ..job import Job
 from ..plugins import load_plugins
@@ -19,8 +20,7 @@ from .journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ..config.model import Config
-    from ..config.snapshot import Snapshot
+    from ..config.model import Config, Snapshot
     from ..plugins import PluginSet
 
 EXIT_OK = 0

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.config.snapshot import config_key, is_current, load_snapshot
+from slurm_fsx_tools.config.origin import config_key
+from slurm_fsx_tools.config.snapshot import is_current, load_snapshot
 from slurm_fsx_tools.errors import ConfigError
 
 
