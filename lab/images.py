@@ -9,47 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
-APPLETS = (
-    "sh",
-    "cat",
-    "env",
-    "ls",
-    "echo",
-    "sleep",
-    "true",
-    "false",
-    "id",
-    "grep",
-    "sort",
-    "hostname",
-    "mount",
-    "pwd",
-    "touch",
-    "stat",
-    "printf",
-    "test",
-    "mkdir",
-    "dd",
-    "head",
-)
-FOLDERS = (
-    "bin",
-    "dev",
-    "etc",
-    "fsx",
-    "home",
-    "lib",
-    "mnt",
-    "opt",
-    "proc",
-    "root",
-    "run",
-    "sys",
-    "tmp",
-    "usr/lib",
-    "usr/local/lib",
-    "var/tmp",
-)
+BASH = Path("/bin/bash-static")
+APPLETS = "sh cat env ls echo sleep true false id grep sort hostname mount pwd touch stat printf test mkdir dd head tr"
+FOLDERS = "bin dev etc fsx home lib mnt opt proc root run sys tmp usr/bin usr/lib usr/local/lib var/tmp"
 
 
 def make_image(
@@ -64,10 +26,11 @@ def make_image(
     """
     with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
         root = Path(scratch, "root")
-        for folder in FOLDERS:
+        for folder in FOLDERS.split():
             (root / folder).mkdir(parents=True)
         shutil.copy(BUSYBOX, root / "bin/busybox")
-        for applet in APPLETS:
+        shutil.copy(BASH, root / "bin/bash")
+        for applet in APPLETS.split():
             (root / "bin" / applet).symlink_to("busybox")
         variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(environment or {})}
         contents = {
