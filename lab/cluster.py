@@ -25,7 +25,7 @@ from .errors import LabError
 from .node import CHECKOUT, Daemon, Node
 from .node_root import OWN, Bind, RootPlan, User
 from .pyxis import Pyxis
-from .slurm_conf import FIRST_NODE_PORT, NodeLine, cgroup_conf, gres_conf, slurm_conf
+from .slurm_conf import FIRST_NODE_PORT, NO_SCRIPT, NodeLine, cgroup_conf, gres_conf, slurm_conf
 from .syslog import SyslogLine
 
 ADA = User("ada", 2001)
@@ -34,7 +34,6 @@ USERS = (ADA, BOB)
 HOME = "/opt/slurm-fsx"
 
 _HEAD_ADDRESS = "10.0.0.254"
-_FINAL_STATES = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY"}
 _START_TIMEOUT_S = 30.0
 _POLL_S = 0.03
 
@@ -141,7 +140,9 @@ class Cluster:
 
     def stop(self) -> None:
         """Switch all nodes off. Nothing of the cluster is left but its folder."""
-        for node in (*self.nodes.values(), self.head):
+        for node in self.machines:
+            node.begin_stop()
+        for node in self.machines:
             node.stop()
         self._lock.close()
 
@@ -312,6 +313,12 @@ class Cluster:
         self._slurmds[name] = self.nodes[name].start_daemon("slurmd", ["slurmd", "-D", "-N", name])
         return self._slurmds[name]
 
+    def reboot(self, name: str) -> None:
+        """Cut a compute node's power, and start it afresh: what was written to its own folders is gone."""
+        self.nodes[name].stop()
+        self.nodes[name].start()
+        self.start_slurmd(name)
+
     def start_slurmctld(self) -> Daemon:
         """Start the controller, after ``slurmctld.stop()``."""
         self._slurmctld = self.head.start_daemon("slurmctld", ["slurmctld", "-D"])
@@ -431,11 +438,17 @@ class Cluster:
             NodeLine(name, f"10.0.0.{number}", FIRST_NODE_PORT + number - 1)
             for number, name in enumerate(self.nodes, start=1)
         ]
-        _write(self.slurm_etc / "slurm.conf", slurm_conf(lines, gpus, extra))
-        _write(self.slurm_etc / "gres.conf", gres_conf(gpus))
-        _write(self.slurm_etc / "cgroup.conf", cgroup_conf(self.release))
+        files = {
+            "slurm.conf": slurm_conf(lines, gpus, extra),
+            "gres.conf": gres_conf(gpus),
+            "cgroup.conf": cgroup_conf(self.release),
+        }
+        for name, text in files.items():
+            if text:
+                _write(self.slurm_etc / name, text)
         self.set_plugstack(plugstack)
         for scripts, target in ((prolog, "prolog.d"), (epilog, "epilog.d")):
+            _write(self.slurm_etc / target / "00-nothing", NO_SCRIPT, 0o755)
             for script in scripts:
                 _write(self.slurm_etc / target / script.name, script.read_text(), 0o755)
 
@@ -446,9 +459,7 @@ class Cluster:
         self.head.start_daemon("munged", ["munged", "--foreground", "--force", "--num-threads=4"])
         self._wait_for_start((self.folder / "munge/munge.socket.2").is_socket, "munged")
         self.start_slurmctld()
-        self._wait_for_start(
-            lambda: "Ping" not in (answer := self.head.run(["scontrol", "ping"]).stdout) and "UP" in answer, "slurmctld"
-        )
+        self._wait_for_start(lambda: "is UP" in self.head.run(["scontrol", "ping"]).stdout, "slurmctld")
         for name in self.nodes:
             self.start_slurmd(name)
         self._wait_for_start(lambda: set(self.node_states().values()) == {"idle"}, "slurmd")

@@ -48,6 +48,10 @@ class Daemon:
                 os.kill(self.pid, signal_number)
             self._process.wait(timeout_s)
 
+    def collect(self, timeout_s: float = 10) -> None:
+        """Take the status of a daemon that has gone with its machine: its process id may be another's by now."""
+        self._process.wait(timeout_s)
+
 
 class Node:
     """A machine: mount, process, host name and IPC namespaces of its own, and the cluster's network.
@@ -146,21 +150,26 @@ class Node:
         self.begin_start()
         self.finish_start()
 
+    def begin_stop(self) -> None:
+        """Cut the machine's power; `stop` waits until it is gone."""
+        if self._holder is not None and self._holder.stdin is not None:
+            self._holder.stdin.close()
+
     def stop(self) -> None:
         """Switch the machine off, as a power cut would: no process, mount or socket of it is left."""
         if self._holder is None:
             return
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        assert self._holder.stdin is not None
         assert self._holder.stdout is not None
-        self._holder.stdin.close()
-        self._holder.wait(30)
+        self.begin_stop()
+        try:
+            self._holder.wait(5)
+        except subprocess.TimeoutExpired:  # a process that this one has forked holds the pipe open
+            self._holder.kill()
+            self._holder.wait(30)
         self._holder.stdout.close()
         self._holder = None
         for daemon in self._daemons:
-            daemon.stop()  # it went with the machine; only its status is still to be taken
+            daemon.collect()
         self._daemons.clear()
         self._hung_fs = None
         self.pid = 0

@@ -1,8 +1,8 @@
 """The first process of a node: builds its root, then reaps its orphans, keeps its syslog and dies with its owner.
 
-Run as ``python3 -m lab.node_init PLAN`` by lab.node, with a pipe as standard input. The pipe is the owner's life
-line: when the process that started the cluster ends, in whatever way, the pipe closes and the node is gone, since the
-kernel kills what is left in a process namespace whose first process ends.
+Run as ``python3 -m lab.node_init PLAN`` by lab.node, with a pipe as standard input. The node ends when its owner, the
+process that started it, closes that pipe or ends in whatever way: the kernel kills what is left in a process namespace
+whose first process ends, and with its last process go the mounts.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _IFF_UP = 0x1
 def main() -> int:
     """Start the node that the plan (JSON, first argument) describes, and stay until it has ended."""
     plan = json.loads(sys.argv[1])
+    owner = os.pidfd_open(os.getppid())
     namespaces = kernel.CLONE_NEWNS | kernel.CLONE_NEWPID | kernel.CLONE_NEWUTS | kernel.CLONE_NEWIPC
     if plan["network_of"]:
         kernel.enter_namespace(Path(f"/proc/{plan['network_of']}/ns/net"))
@@ -46,14 +47,14 @@ def main() -> int:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _first_process(plan, writer)
+        _first_process(plan, writer, owner)
     os.close(writer)
     if os.read(reader, len(READY)) == READY.encode():
         print(child, flush=True)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _first_process(plan: dict[str, object], report: int) -> None:
+def _first_process(plan: dict[str, object], report: int, owner: int) -> None:
     """Run as process 1 of the node; never returns."""
     kernel.die_with_parent(signal.SIGKILL)
     socket.sethostname(str(plan["hostname"]))
@@ -64,7 +65,7 @@ def _first_process(plan: dict[str, object], report: int) -> None:
     signal.signal(signal.SIGCHLD, _reap)
     os.write(report, READY.encode())
     os.close(report)
-    _keep_syslog(log)
+    _keep_syslog(log, owner)
     os._exit(0)
 
 
@@ -81,16 +82,18 @@ def _reap(signal_number: int, frame: FrameType | None) -> None:
             pass
 
 
-def _keep_syslog(log: socket.socket) -> None:
-    """Write what comes in at /dev/log to /var/log/syslog, one message a line, until the owner is gone."""
+def _keep_syslog(log: socket.socket, owner: int) -> None:
+    """Write what comes in at /dev/log to /var/log/syslog, one message a line, until the owner is gone.
+
+    Both signs count: a process that the owner has forked may hold the pipe open beyond the owner's end.
+    """
     file = os.open(_SYSLOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    life_line = sys.stdin.fileno()
     waiting = select.poll()
-    waiting.register(life_line, select.POLLIN | select.POLLHUP)
-    waiting.register(log, select.POLLIN)
+    for descriptor in (sys.stdin.fileno(), owner, log.fileno()):
+        waiting.register(descriptor, select.POLLIN)
     while True:
         for descriptor, _ in waiting.poll():
-            if descriptor == life_line:
+            if descriptor != log.fileno():
                 return
             message = log.recv(65536).rstrip(b"\n\0")
             os.write(file, message.replace(b"\n", b"#012") + b"\n")

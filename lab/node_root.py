@@ -88,7 +88,7 @@ def build_root(plan: RootPlan) -> None:
     root.mkdir()
     kernel.mount("root", root, "tmpfs", options="mode=0755")
 
-    _bring_top_level(Path(plan.system), root, layers, host_mounts)
+    _bring_top_level(plan, root, layers, host_mounts)
     _make_own_folders(root, host_mounts)
     _fill_dev(root / "dev", plan.gpus)
     for bind in plan.binds:
@@ -111,14 +111,17 @@ def _host_mounts() -> list[Mount]:
     return mounts
 
 
-def _bring_top_level(system: Path, root: Path, layers: Path, host_mounts: list[Mount]) -> None:
-    for entry in sorted(os.scandir(system), key=lambda entry: entry.name):
+def _bring_top_level(plan: RootPlan, root: Path, layers: Path, host_mounts: list[Mount]) -> None:
+    system = Path(plan.system)
+    # Where something is to be bound that has no place there yet; none may be made in the host's own folder.
+    lacking = {Path(bind.target).parts[1] for bind in plan.binds if not (system / bind.target.lstrip("/")).exists()}
+    for entry in os.scandir(system):
         target = root / entry.name
         if entry.is_symlink():  # /bin and friends, links to /usr/bin
             target.symlink_to(os.readlink(entry.path))
         elif entry.name in OWN or not entry.is_dir():
             continue
-        elif entry.name in OVERLAID:
+        elif entry.name in OVERLAID or entry.name in lacking:
             _overlay(Path(entry.path), target, layers / entry.name, host_mounts)
         else:
             target.mkdir()
@@ -127,7 +130,7 @@ def _bring_top_level(system: Path, root: Path, layers: Path, host_mounts: list[M
 
 
 def _overlay(source: Path, target: Path, layer: Path, host_mounts: list[Mount]) -> None:
-    """Show `source` under a layer of the node's own; without overlayfs, a copy of /etc, and the rest read-only."""
+    """Show `source` under a layer of the node's own; without overlayfs, by what comes nearest."""
     for folder in (layer / "upper", layer / "work", target):
         folder.mkdir(parents=True)
     options = f"lowerdir={source},upperdir={layer / 'upper'},workdir={layer / 'work'}"
@@ -137,8 +140,7 @@ def _overlay(source: Path, target: Path, layer: Path, host_mounts: list[Mount]) 
         if target.name == "etc":
             shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
         else:
-            _bind_tree(source, target, host_mounts)
-            kernel.make_read_only(target)
+            _imitate(source, target, host_mounts)
         return
     for mounted in _below(source, host_mounts):
         here = target / mounted.point.relative_to(source)
@@ -147,6 +149,18 @@ def _overlay(source: Path, target: Path, layer: Path, host_mounts: list[Mount]) 
             kernel.make_read_only(here)
         else:  # a container's /etc/hosts, say: what lies below that mount is an empty file
             here.write_bytes(mounted.point.read_bytes())
+
+
+def _imitate(source: Path, target: Path, host_mounts: list[Mount]) -> None:
+    """Make a folder of the node's own that holds what the host's holds, each folder in it read-only."""
+    for entry in os.scandir(source):
+        here = target / entry.name
+        if entry.is_symlink():
+            here.symlink_to(os.readlink(entry.path))
+        elif entry.is_dir():
+            here.mkdir()
+            _bind_tree(Path(entry.path), here, host_mounts)
+            kernel.make_read_only(here)
 
 
 def _make_own_folders(root: Path, host_mounts: list[Mount]) -> None:

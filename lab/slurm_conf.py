@@ -55,6 +55,10 @@ class NodeLine(NamedTuple):
     port: int
 
 
+# slurmd 22.05 takes a pattern without any file for a failed prolog, and drains the node (observed).
+NO_SCRIPT = "#!/bin/sh\nexit 0\n"
+
+
 def slurm_conf(nodes: list[NodeLine], gpus: int, extra: Mapping[str, str | None]) -> str:
     """Write slurm.conf. `extra` adds settings, replaces them, or removes them by None."""
     settings: dict[str, str | None] = {**_SETTINGS, **({"GresTypes": "gpu"} if gpus else {}), **extra}
