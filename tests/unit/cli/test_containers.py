@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import io
 import json
 import os
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from slurm_fsx_tools.cli.containers import containers
 from slurm_fsx_tools.containers.index import is_fresh, read_index
-from slurm_fsx_tools.errors import ImageNotFound, InvalidName
+from slurm_fsx_tools.errors import ImageNotFound, InvalidName, SlurmFsxError
 
 IMAGE = b"hsqs" + bytes(24) + b"\4\0" + bytes(10) + b"\x60" + bytes(55)
 OLD = "nvcr.io_nvidia_pytorch-24.01-py3"
@@ -23,6 +25,15 @@ from slurm_fsx_tools import hookimpl
 def slurm_fsx_resolve_container(name, partition):
     return "/site/debug.sqsh" if (name, partition) == ("pytorch", "debug") else None
 """
+
+
+class Done(NamedTuple):
+    """What a command did; click's own runner mixes both streams in its older releases."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    exception: SlurmFsxError | None = None
 
 
 class Cluster:
@@ -55,21 +66,30 @@ class Cluster:
     def path(self, stem: str) -> str:
         return f"{self.folder}/{stem}.sqsh"
 
-    def run(self, *arguments: str) -> Result:
-        return CliRunner(env={"SLURM_FSX_CONFIG": str(self.config)}).invoke(containers, arguments)
+    def run(self, *arguments: str) -> Done:
+        out, err = io.StringIO(), io.StringIO()
+        code, exception = 0, None
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                containers.main(list(arguments), standalone_mode=False)
+            except SystemExit as end:
+                code = int(end.code or 0)
+            except SlurmFsxError as error:
+                code, exception = error.exit_code, error
+        return Done(code, out.getvalue(), err.getvalue(), exception)
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    os.umask(0o022)
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     cluster = Cluster(tmp_path)
+    monkeypatch.setenv("SLURM_FSX_CONFIG", str(cluster.config))
     cluster.add(OLD, NEW)
     return cluster
 
 
 def test_resolve_prints_the_path_and_nothing_else(cluster: Cluster) -> None:
     done = cluster.run("resolve", "pytorch")
-    assert (done.exit_code, done.output) == (0, cluster.path(NEW) + "\n")
+    assert (done.exit_code, done.stdout) == (0, cluster.path(NEW) + "\n")
 
 
 def test_resolve_cuts_pyxis_flags_off(cluster: Cluster) -> None:
@@ -113,7 +133,7 @@ def test_at_submission_a_missing_folder_is_one_line_on_stderr(cluster: Cluster) 
 def test_at_submission_a_broken_configuration_or_plugin_does_not_stop_the_answer(cluster: Cluster) -> None:
     (cluster.plugins / "broken.py").write_text("raise RuntimeError")
     done = cluster.run("resolve", "--submit", "--", "pytorch")
-    assert (done.exit_code, done.output) == (0, cluster.path(NEW) + "\n")
+    assert (done.exit_code, done.stdout) == (0, cluster.path(NEW) + "\n")
     cluster.config.write_text("fsx: [")
     done = cluster.run("resolve", "--submit", "--", "no-image-of-this-name")
     assert done.exit_code == 1
@@ -204,7 +224,7 @@ def test_list_escapes_what_could_steer_a_terminal(cluster: Cluster) -> None:
     done = cluster.run("list")
     assert "a\\x1b[2Jb.sqsh is not used: a name with characters that cannot be printed" in done.stderr
     assert "a\\udcff.sqsh is not used" in done.stderr
-    assert "\x1b" not in done.output
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_list_gives_json_with_every_name_of_an_image(cluster: Cluster) -> None:
@@ -226,7 +246,7 @@ def test_list_gives_json_with_every_name_of_an_image(cluster: Cluster) -> None:
 def test_list_of_an_empty_folder_is_a_head_without_rows(cluster: Cluster) -> None:
     for file in cluster.folder.iterdir():
         file.unlink()
-    assert cluster.run("list").output.split() == ["name", "tag", "size", "date", "file"]
+    assert cluster.run("list").stdout.split() == ["name", "tag", "size", "date", "file"]
 
 
 @pytest.mark.usefixtures("needs_root")
@@ -241,7 +261,7 @@ class TestIndex:
     def test_it_is_written_for_readers_to_believe(self, cluster: Cluster) -> None:
         done = cluster.run("index")
         path = f"{cluster.folder}/.slurm-fsx/index"
-        assert done.output == f"8 names of 2 images: {path}\n"
+        assert done.stdout == f"8 names of 2 images: {path}\n"
         index = read_index(path)
         assert is_fresh(index, str(cluster.folder), "default")
         assert index.look_up("pytorch") == cluster.path(NEW)
