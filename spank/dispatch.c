@@ -10,6 +10,7 @@
 
 #include "options.h"
 #include "slurmd.h"
+#include "step_container.h"
 #include "stepd.h"
 #include "submit.h"
 
@@ -53,7 +54,7 @@ int slurm_spank_init_post_opt(spank_t spank, int ac, char **av)
 		submit_resolve(false);
 		break;
 	case S_CTX_REMOTE:
-		stepd_prepare_container(spank);
+		step_container_prepare(spank);
 		break;
 	default:
 		break;

@@ -208,7 +208,7 @@ static int take_out(const struct env_operation *operation, const struct environm
 
 	if (current == NULL || root == NULL)
 		return 0;
-	ours = malloc(strlen(operation->value) + 2);
+	ours = calloc(1, strlen(operation->value) + 2);
 	rest = malloc(strlen(current) + 1);
 	rv = ours == NULL || rest == NULL ? -ENOMEM : 0;
 	if (rv < 0)

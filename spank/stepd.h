@@ -7,9 +7,6 @@
 /* slurm_spank_init: reads the job's environment file and gives Pyxis its image. May be called once per line. */
 void stepd_start_step(spank_t spank);
 
-/* slurm_spank_init_post_opt, as root: mounts the image where the runtime is ours. */
-void stepd_prepare_container(spank_t spank);
-
 /* slurm_spank_task_init, as the user, behind Pyxis: applies the environment; starts a container of ours. */
 void stepd_start_task(spank_t spank);
 
