@@ -2,8 +2,8 @@
  * A host for the SPANK plugin that is not Slurm: loads the built plugin, plays the calls of one context, and prints the
  * median of what one call took.
  *
- *   spank_host submit PLUGIN RUN_DIR NAME ROUNDS   slurm_spank_init_post_opt in srun, in microseconds
- *   spank_host task PLUGIN RUN_DIR JOB ROUNDS      slurm_spank_task_init, in microseconds
+ *   spank_host submit PLUGIN RUN_DIR NAME ROUNDS CONFIG   slurm_spank_init_post_opt in srun, in microseconds
+ *   spank_host task PLUGIN RUN_DIR JOB ROUNDS CONFIG      slurm_spank_task_init, in microseconds
  *
  * Build: cc -rdynamic -o spank_host spank_host.c -ldl
  */
@@ -155,12 +155,12 @@ int main(int argc, char **argv)
 {
 	typedef int callback(spank_t, int, char **);
 	callback *init, *post_opt, *task_init, *spank_exit;
-	char run_dir[4096], *av[1] = {run_dir};
+	char run_dir[4096], config[4096], *av[2] = {run_dir, config};
 	int rounds;
 	double *times;
 	void *plugin;
 
-	if (argc != 6 || (rounds = atoi(argv[5])) < 1)
+	if (argc != 7 || (rounds = atoi(argv[5])) < 1)
 		return 2;
 	plugin = dlopen(argv[2], RTLD_NOW);
 	if (plugin == NULL) {
@@ -172,14 +172,15 @@ int main(int argc, char **argv)
 	task_init = (callback *)dlsym(plugin, "slurm_spank_task_init");
 	spank_exit = (callback *)dlsym(plugin, "slurm_spank_exit");
 	snprintf(run_dir, sizeof(run_dir), "run_dir=%s", argv[3]);
+	snprintf(config, sizeof(config), "config=%s", argv[6]);
 	times = calloc((size_t)rounds, sizeof(*times));
 	if (strcmp(argv[1], "submit") == 0) {
 		setenv("_SLURM_SPANK_OPTION_pyxis_container_name", argv[4], 1);
-		init(NULL, 1, av);
+		init(NULL, 2, av);
 		for (int i = 0; i < rounds; i++) {
 			double before = now_us();
 
-			post_opt(NULL, 1, av);
+			post_opt(NULL, 2, av);
 			times[i] = now_us() - before;
 		}
 		if (getenv("SLURM_FSX_CONTAINER_IMAGE") == NULL) {
@@ -193,15 +194,15 @@ int main(int argc, char **argv)
 			double before;
 
 			fill_environment();
-			init(NULL, 1, av);
+			init(NULL, 2, av);
 			before = now_us();
-			task_init(NULL, 1, av);
+			task_init(NULL, 2, av);
 			times[i] = now_us() - before;
 			if (job_env[find("BENCH_LAST")] == NULL) {
 				fprintf(stderr, "the operations of job %s were not applied\n", argv[4]);
 				return 1;
 			}
-			spank_exit(NULL, 1, av);
+			spank_exit(NULL, 2, av);
 			empty_environment();
 		}
 	}

@@ -11,14 +11,12 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.images import make_image
+from lab.nccl import install_nccl
 from lab.pyxis import PLUGIN as PYXIS
 from lab.pyxis import Pyxis
 
 PLUGIN = "/opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so"
 COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
-SETUP_SCRIPT = (
-    "# made by somebody else\nexport SITE_NCCL_EXTRA=yes\nexport LD_LIBRARY_PATH=/fsx/nccl/lib:$LD_LIBRARY_PATH\n"
-)
 
 
 @pytest.fixture(scope="session")
@@ -173,10 +171,3 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         site.image("own-nccl", {"NCCL_VERSION": "9.9.9"})
         site.index()
         yield site
-
-
-def install_nccl(fsx: Path) -> None:
-    """Install what another tool's installation looks like."""
-    (fsx / "nccl/lib").mkdir(parents=True, exist_ok=True)
-    (fsx / "nccl/setup-nccl-env.sh").write_text(SETUP_SCRIPT)
-    (fsx / "nccl/.nccl_version").write_text("2.28.7\n")

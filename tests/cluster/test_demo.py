@@ -1,0 +1,32 @@
+"""`make demo` holds what it shows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.usefixtures("installation")
+def test_the_demo_shows_the_main_job_and_leaves_nothing(checkout: Path) -> None:
+    def left() -> set[Path]:
+        return set(Path(tempfile.gettempdir()).glob("slurm-fsx-demo-*"))
+
+    before = left()
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.demo"], cwd=checkout, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for shown in (
+        "/fsx/containers/nvcr.io_nvidia_pytorch-24.03-py3.sqsh",
+        "completed, on n1, n2",
+        "NCCL_DEBUG",
+        "/fsx/nccl/lib:/usr/local/lib",
+        "n2:9100",
+    ):
+        assert shown in done.stdout
+    assert "still there" not in done.stdout
+    assert left() == before
