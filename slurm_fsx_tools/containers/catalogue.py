@@ -18,6 +18,10 @@ _MAJOR = slice(28, 30)
 _BYTES_USED = slice(40, 48)
 _READABLE_VERSION = 4
 
+_ALONE = 200
+"""Fewer files than this are looked into one after the other."""
+_THREADS = 8
+
 
 class Image(NamedTuple):
     """A file that can be started from."""
@@ -107,10 +111,31 @@ class Catalogue:
         if not unknown:
             return
         folder_fd = self._open_folder()
+        if len(unknown) < _ALONE:
+            self._look_into_batch(folder_fd, unknown)
+            return
+        # On a shared file system each file is a wait for its server, and the waits of several threads overlap.
+        from threading import Thread
+
+        threads = []
+        for first in range(1, _THREADS):
+            batch = (os.dup(folder_fd), unknown[first::_THREADS])
+            thread = Thread(target=self._look_into_batch, args=batch, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the user may have no more of them: then this one does it all
+                self._look_into_batch(*batch)
+            else:
+                threads.append(thread)
+        self._look_into_batch(folder_fd, unknown[::_THREADS])
+        for thread in threads:
+            thread.join()
+
+    def _look_into_batch(self, folder_fd: int, stems: list[str]) -> None:
+        """Look into some files, and close the folder."""
         try:
-            # Once, and not per file: it is a readlink in /proc.
             real_folder = _real_path(folder_fd)
-            for stem in unknown:
+            for stem in stems:
                 found = self._look_into(folder_fd, real_folder, stem)
                 if isinstance(found, Image):
                     self._images[stem] = found

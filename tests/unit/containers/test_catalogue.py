@@ -243,11 +243,34 @@ def test_only_the_files_that_are_asked_for_are_looked_into(site) -> None:
     assert catalogue.image("unknown") is None
 
 
+def test_many_files_are_looked_into_by_a_user_who_may_start_no_thread(site) -> None:
+    site.add(*(f"tool-{number}" for number in range(1000)))
+    code = (
+        f"import resource, sys; sys.path.insert(0, {str(Path(__file__).resolve().parents[3])!r})\n"
+        "from slurm_fsx_tools.containers.catalogue import Catalogue\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))\n"
+        "import threading; threading.stack_size(1 << 30)\n"
+        f"print(len(Catalogue.scan({str(site.folder)!r}).images))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("1000\n", "")
+
+
+def test_no_descriptor_is_left_open(site) -> None:
+    site.add(*(f"tool-{number}" for number in range(1000)))
+    (site.folder / "link.sqsh").symlink_to("/etc/passwd")
+    before = len(os.listdir("/proc/self/fd"))
+    site.scan()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_ten_thousand_images_are_no_problem(site) -> None:
     for number in range(10_000):
         site.add(f"nvcr.io_nvidia_tool{number // 5}-24.{number % 5:02}-py3")
+    site.add("half-1", content=b"")
     start = time.perf_counter()
     catalogue = site.scan()
     taken_s = time.perf_counter() - start
     assert len(catalogue.images) == 10_000
+    assert [reject.file for reject in catalogue.rejects] == ["half-1.sqsh"]
     assert taken_s < 1
