@@ -83,14 +83,15 @@ def read_all(fd: int, path: str, limit_bytes: int) -> bytes:
 def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None:
     """Replace a file's content so that a reader sees the old one or the new one, never a part.
 
-    The temporary name starts with a dot and ends with the process id, stands in the same folder, and is gone when
-    this raises. The data is not flushed to disk: after a power cut the file may be empty, never after a killed process.
+    The temporary name starts with a dot and ends with this node's name and the process id, so that nodes that share the
+    folder have each their own; it stands in the same folder, and is gone when this raises. The data is not flushed to
+    disk: after a power cut the file may be empty, never after a killed process.
 
     Raises:
         OSError: the folder is missing, read-only or full.
     """
     folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}")
+    temporary = os.path.join(folder, f".{name}.{os.uname().nodename}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         fd = os.open(temporary, flags, mode)

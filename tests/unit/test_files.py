@@ -95,7 +95,7 @@ def test_a_write_over_a_folder_fails_and_leaves_no_temporary_file(tmp_path: Path
 
 
 def test_what_a_killed_writer_left_does_not_stop_the_next_one(tmp_path: Path) -> None:
-    (tmp_path / f".file.{os.getpid()}").write_bytes(b"half")
+    (tmp_path / f".file.{os.uname().nodename}.{os.getpid()}").write_bytes(b"half")
     write_atomically(str(tmp_path / "file"), b"whole")
     assert os.listdir(tmp_path) == ["file"]
     assert (tmp_path / "file").read_bytes() == b"whole"
@@ -105,7 +105,7 @@ def test_a_planted_link_is_replaced_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     (tmp_path / "file").symlink_to(victim)
-    (tmp_path / f".file.{os.getpid()}").symlink_to(victim)
+    (tmp_path / f".file.{os.uname().nodename}.{os.getpid()}").symlink_to(victim)
     write_atomically(str(tmp_path / "file"), b"new")
     assert victim.read_bytes() == b"precious"
     assert not (tmp_path / "file").is_symlink()
