@@ -15,7 +15,7 @@ from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..containers.catalogue import Catalogue
 from ..containers.index import index_path, update_index
-from ..containers.names import SUFFIX, ContainerName
+from ..containers.names import SUFFIX, ContainerName, tag_order
 from ..containers.resolution import answers, nearest_names
 from ..errors import ImageNotFound, SlurmFsxError
 from ..node.journal import printable
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..config.model import Config, Snapshot
     from ..containers.catalogue import Image
+    from ..containers.names import TagOrder
     from ..plugins import Failure, PluginSet
 
 RESOLVE_HOOK = "slurm_fsx_resolve_container"
@@ -41,18 +42,15 @@ def containers() -> None:
 
 
 @containers.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print an object with folder, images, short_names and rejects.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object.")
 def list_images(as_json: bool) -> None:
-    r"""List the images with a name for each, then what each short name means now.
+    """List the images, and what each short name means now.
 
     Files that are no images are named on stderr, with the reason.
 
-    \b
-    The object that --json prints:
-      folder       where the images are
-      images       names (the shortest first), registry, repository, tag, digest, size_bytes, modified, path of each
-      short_names  by name: path, or null with the error
-      rejects      file and reason of each file that is no image
+    --json prints an object: folder; images, each with names (the shortest first), registry, repository, tag, digest,
+    size_bytes, modified and path; short_names, each with its path, or null and the error; rejects, each with file and
+    reason.
     """
     snapshot = _load_config()
     catalogue = Catalogue.scan(snapshot.config.below_fsx("containers"))
@@ -62,7 +60,7 @@ def list_images(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_describe_catalogue(catalogue, names, short), indent=2))
         return
-    images = sorted(catalogue.images, key=lambda image: (image.name.short_name, image.stem))
+    images = sorted(catalogue.images, key=_by_name_and_version)
     _print_table(
         ("name", "tag", "size", "date", "file"),
         [
@@ -88,19 +86,16 @@ def list_images(as_json: bool) -> None:
 
 @containers.command()
 @click.argument("name")
-@click.option("--json", "as_json", is_flag=True, help="Print an object with name, path and more; or error and nearest.")
+@click.option("--json", "as_json", is_flag=True, help="Print an object.")
 @click.option("--submit", is_flag=True, help="Say in one line why there is no image, as srun and sbatch need it.")
 @click.option("--partition", default="", metavar="P", help="The job's partition, for site plugins.")
 def resolve(name: str, as_json: bool, submit: bool, partition: str) -> None:
-    r"""Print the path of the image that --container-name=NAME means.
+    """Print the path of the image that --container-name=NAME means.
 
     Exits with 1 if there is none, and names the nearest.
 
-    \b
-    The object that --json prints:
-      name, path                             what was asked, and the answer
-      uri, tag, digest, size_bytes, modified  null where a site plugin chose a file elsewhere
-      error, nearest                         instead of these, where there is no image
+    --json prints an object: name; path; uri, tag, digest, size_bytes and modified, which are null where a site plugin
+    chose a file elsewhere. Where there is no image, path is null, and error and nearest say more.
     """
     # Nothing but its own answer may keep a submission from going on: a typo in the configuration goes to syslog.
     on_failure = _log if submit else _complain
@@ -120,9 +115,10 @@ def resolve(name: str, as_json: bool, submit: bool, partition: str) -> None:
 
 @containers.command()
 def index() -> None:
-    """Write the index, by which srun and sbatch find an image without Python.
+    """Write the index; for root.
 
-    For root; takes two seconds more if an image has just come or gone.
+    By the index, srun and sbatch find an image without Python. Writing it takes two seconds more if an image has just
+    come or gone.
     """
     if os.geteuid() != 0:
         raise SlurmFsxError("the index is believed only if root wrote it", hint="run this as root")
@@ -141,7 +137,7 @@ def index() -> None:
     path = index_path(snapshot.config.below_fsx("containers"))
     click.echo(f"{len(meant)} names of {len(set(meant))} images: {path}")
     if written.must_ask:
-        reason = f"the site's say in names ({', '.join(sites)})" if sites else "the plugins that are off"
+        reason = f"the site's say in names ({', '.join(sites)})" if sites else "plugins that are off or broken"
         click.echo(f"slurm-fsx: because of {reason}, each submission asks the plugins instead", err=True)
     if not written.is_complete:
         click.echo(
@@ -242,8 +238,12 @@ def _describe_file(image: Image) -> dict[str, Any]:
     return {"size_bytes": image.size_bytes, "modified": modified}
 
 
+def _by_name_and_version(image: Image) -> tuple[str, str, TagOrder, str]:
+    return (image.name.short_name, image.name.full_repository, tag_order(image.name.tag), image.stem)
+
+
 def _meaning(answer: Image | ImageNotFound) -> str:
-    return f"nothing: {answer}" if isinstance(answer, ImageNotFound) else _file(answer)
+    return f"nothing: {answer.message}" if isinstance(answer, ImageNotFound) else _file(answer)
 
 
 def _file(image: Image) -> str:

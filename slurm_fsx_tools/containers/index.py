@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import SlurmFsxError, UntrustedFile
+from ..errors import SharedFsUnavailable, SlurmFsxError, UntrustedFile
 from ..files import check_owner, read_trusted, write_atomically
 from .catalogue import Catalogue
 from .resolution import lasting_meanings
@@ -160,7 +160,7 @@ def update_index(config: Config, must_ask: bool, sleep: Callable[[float], None] 
             if is_settled and os.stat(folder).st_mtime_ns == catalogue.modified_ns:
                 break
         index = Index.of(catalogue, config, is_settled, must_ask)
-        _write(index, index_folder_fd)
+        _write(index, index_folder_fd, folder)
     finally:
         os.close(index_folder_fd)
     return index
@@ -170,12 +170,13 @@ def write_index(index: Index, folder: str) -> None:
     """Replace a containers folder's index.
 
     Raises:
+        SharedFsUnavailable: the folder is missing.
         UntrustedFile: somebody else could write where the index is kept.
         OSError: it cannot be written.
     """
     index_folder_fd = _open_index_folder(folder)
     try:
-        _write(index, index_folder_fd)
+        _write(index, index_folder_fd, folder)
     finally:
         os.close(index_folder_fd)
 
@@ -206,6 +207,11 @@ def _open_index_folder(folder: str) -> int:
         os.chmod(path, 0o755)  # noqa: S103  # every user reads the index, whatever the umask is
     except FileExistsError:
         pass
+    except FileNotFoundError as error:
+        raise SharedFsUnavailable(
+            f"there is no containers folder {folder}",
+            hint="see whether the file system is mounted, or make the folder",
+        ) from error
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except NotADirectoryError:  # what O_NOFOLLOW makes of a link to a folder, too
@@ -218,6 +224,9 @@ def _open_index_folder(folder: str) -> int:
     return fd
 
 
-def _write(index: Index, index_folder_fd: int) -> None:
-    # By the descriptor that was checked: where users may rename in the containers folder, a path could lead elsewhere.
-    write_atomically(f"/proc/self/fd/{index_folder_fd}/{FILE}", index.format())
+def _write(index: Index, index_folder_fd: int, folder: str) -> None:
+    try:
+        # By the descriptor that was checked: where users may rename in the containers folder, a path could lead astray.
+        write_atomically(f"/proc/self/fd/{index_folder_fd}/{FILE}", index.format())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, index_path(folder)) from error

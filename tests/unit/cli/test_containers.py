@@ -214,6 +214,12 @@ def test_list_shows_images_then_short_names_and_on_stderr_what_is_not_used(clust
     assert done.stderr == "slurm-fsx: half-1.sqsh is not used: not complete: only 4 bytes are there\n"
 
 
+def test_list_puts_versions_in_their_order(cluster: Cluster) -> None:
+    cluster.add("nvcr.io_nvidia_pytorch-24.10-py3", "nvcr.io_nvidia_pytorch-24.9-py3")
+    tags = [line.split()[1] for line in cluster.run("list").stdout.split("\n\n")[0].splitlines()[1:]]
+    assert tags == ["24.01-py3", "24.03-py3", "24.9-py3", "24.10-py3"]
+
+
 def test_list_says_when_a_site_plugin_has_a_say(cluster: Cluster) -> None:
     (cluster.plugins / "site.py").write_text(CHOOSES)
     assert "site plugins are asked first, and may choose otherwise: site\n" in cluster.run("list").stderr

@@ -23,7 +23,7 @@ from slurm_fsx_tools.containers.index import (
 )
 from slurm_fsx_tools.containers.names import is_container_name
 from slurm_fsx_tools.containers.resolution import answers, resolve
-from slurm_fsx_tools.errors import ImageNotFound, SlurmFsxError, UntrustedFile
+from slurm_fsx_tools.errors import ImageNotFound, SharedFsUnavailable, SlurmFsxError, UntrustedFile
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "index"
 CASES = json.loads((DATA / "cases.json").read_text())
@@ -229,6 +229,19 @@ def test_the_index_of_a_folder_that_keeps_changing_is_not_complete(site) -> None
     index = update_index(site.config, must_ask=False, sleep=wait)
     assert not index.is_complete
     assert not is_fresh(index, str(site.folder), "default")
+
+
+def test_without_a_containers_folder_updating_says_so(site) -> None:
+    site.folder.rmdir()
+    with pytest.raises(SharedFsUnavailable, match="there is no containers folder"):
+        update_index(site.config, must_ask=False)
+
+
+def test_an_index_that_cannot_be_written_is_named(site) -> None:
+    (site.folder / ".slurm-fsx/index").mkdir(parents=True)
+    (site.folder / ".slurm-fsx/index/x").touch()
+    with pytest.raises(OSError, match=r"\.slurm-fsx/index'$"):
+        write_index(index_of(site), str(site.folder))
 
 
 def test_an_index_folder_that_is_a_link_is_refused(site, tmp_path: Path) -> None:
