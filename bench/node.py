@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lab.cluster import CHECKOUT, HOME, Cluster
 from lab.nccl import install_nccl
 
+from .calls import STRACE, count_below
 from .figures import Figure
 
 if TYPE_CHECKING:
@@ -36,33 +37,41 @@ def measure(folder: Path) -> list[Figure]:
         epilog = [f"{SHARE}/epilog.d/50-slurm-fsx"]
         task_prolog = [f"{SHARE}/task_prolog.d/slurm-fsx"]
         cluster.run_on("n1", prolog, env=ENVIRONMENT)
+        check_work(cluster)
         calls = count_calls(cluster, prolog)
-        times = {
-            name: pair(cluster, argv, floor)
-            for name, argv, floor in (
-                ("task prolog script", task_prolog, ["/bin/sh", "-c", ":"]),
-                ("prolog, whole process", prolog, FLOOR),
-                ("epilog, whole process", epilog, FLOOR),
-            )
-        }
-    limits = {"prolog, whole process": 4, "epilog, whole process": 4, "task prolog script": 3}
-    figures = [Figure.against_floor(name, *times[name], "ms", limit) for name, limit in limits.items()]
-    return [*figures, Figure.absolute("calls under /fsx in a prolog", calls, "", 5)]
+        task = medians(cluster, {"task": task_prolog, "floor": ["/bin/sh", "-c", ":"]})
+        # Each epilog after a prolog of its job: one that finds nothing to remove would be no measure.
+        node = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})
+    return [
+        Figure.against_floor("prolog, whole process", node["prolog"], node["floor"], "ms", 4),
+        Figure.against_floor("epilog, whole process", node["epilog"], node["floor"], "ms", 4),
+        Figure.against_floor("task prolog script", task["task"], task["floor"], "ms", 3),
+        Figure.absolute("calls under /fsx in a prolog", calls, "", 5),
+    ]
 
 
-def pair(cluster: Cluster, argv: list[str], floor: list[str]) -> tuple[float, float]:
-    """Time a command and its floor in turn; give their medians in ms."""
-    commands = {"value": [argv, ENVIRONMENT], "floor": [floor, ENVIRONMENT]}
+def check_work(cluster: Cluster) -> None:
+    """A prolog that does nothing ends well too, and is fast: see that this one did its work."""
+    node = cluster.machine("n1")
+    environment = node.path(f"/run/slurm-fsx/jobs/{ENVIRONMENT['SLURM_JOB_ID']}.env")
+    targets = cluster.fsx / "monitoring/targets/n1.json"
+    if not (environment.exists() and "NCCL_DEBUG" in environment.read_text() and targets.exists()):
+        raise SystemExit(f"the prolog did not do its work:\n{node.syslog}")
+
+
+def medians(cluster: Cluster, argvs: dict[str, list[str]]) -> dict[str, float]:
+    """Time commands in turn; give their medians in ms."""
+    commands = {name: [argv, ENVIRONMENT] for name, argv in argvs.items()}
     done = cluster.run_on(
         "n1", ["/bin/sh", "-c", f"cd {CHECKOUT} && exec {PYTHON} -m bench.pairs {ROUNDS}"], input=json.dumps(commands)
     )
     if done.returncode != 0:
-        raise SystemExit(f"{argv}: {done.stderr}")
-    medians = json.loads(done.stdout)
-    return medians["value"], medians["floor"]
+        raise SystemExit(f"{', '.join(argvs)}: {done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def count_calls(cluster: Cluster, argv: list[str]) -> int:
     """Count the system calls of a command, children included, that name a path below /fsx."""
-    done = cluster.run_on("n1", ["strace", "-f", "-qq", "-e", "trace=%file", *argv], env=ENVIRONMENT)
-    return sum('"/fsx' in line for line in done.stderr.splitlines())
+    done = cluster.run_on("n1", [*STRACE, *argv], env=ENVIRONMENT)
+    return count_below(done.stderr, "/fsx")

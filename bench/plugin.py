@@ -11,6 +11,7 @@ from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.config.origin import config_key
 from slurm_fsx_tools.containers.index import update_index
 
+from .calls import STRACE, count_below
 from .figures import Figure
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def fill_catalogue(folder: Path) -> str:
 def write_environment(folder: Path) -> None:
     """Write a job's environment file as a prolog would."""
     lines = ["# slurm-fsx env 1", *(f"default BENCH_{number}=value" for number in range(OPERATIONS - 2))]
-    lines += ["library prepend LD_LIBRARY_PATH=/fsx/nccl/lib:/usr/local/lib", "set BENCH_LAST=1"]
+    lines += [f"library prepend LD_LIBRARY_PATH={folder}/fsx/nccl/lib:/usr/local/lib", "set BENCH_LAST=1"]
     (folder / "jobs").mkdir()
     (folder / f"jobs/{JOB}.env").write_text("\n".join(lines) + "\n")
 
@@ -82,11 +83,11 @@ def command(host: Path, act: str, folder: Path, what: str, rounds: int) -> list[
 
 
 def count_calls(host: Path, folder: Path) -> int:
-    """Count the system calls of a task's start that name a path below /fsx."""
+    """Count the system calls of a task's start that name a path below the shared file system, here a folder of ours."""
     traced = subprocess.run(
-        ["strace", "-f", "-qq", "-e", "trace=%file", *command(host, "task", folder, str(JOB), 1)],
+        [*STRACE, *command(host, "task", folder, str(JOB), 1)],
         check=True,
         capture_output=True,
         text=True,
     )
-    return sum('"/fsx' in line for line in traced.stderr.splitlines())
+    return count_below(traced.stderr, f"{folder}/fsx")

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
+from bench.calls import count_below
 from bench.figures import Figure, write
 
 
@@ -25,3 +28,22 @@ def test_figures_are_written_as_documented(tmp_path: Path) -> None:
         {"name": "prolog", "value": 30.0, "unit": "ms", "floor": 10.0, "ratio": 3.0, "limit": 4, "ok": True},
         {"name": "calls", "value": 4, "unit": "", "floor": None, "ratio": None, "limit": 5, "ok": True},
     ]
+
+
+def test_calls_below_a_folder_are_counted_however_the_path_is_given() -> None:
+    output = """\
+execve("/etc/slurm/prolog.d/50-slurm-fsx", ["/fsx/argument"], 0x7ffc /* 9 vars */) = 0
+[pid 7] newfstatat(AT_FDCWD</root>, "/fsx/nccl", {st_mode=S_IFDIR|0755}, AT_SYMLINK_NOFOLLOW) = 0
+[pid 7] openat(AT_FDCWD</root>, "/fsx/nccl/.nccl_version", O_RDONLY <unfinished ...>
+[pid 7] <... openat resumed>) = 3</fsx/nccl/.nccl_version>
+[pid 7] newfstatat(3</fsx/nccl/.nccl_version>, "", {st_mode=S_IFREG|0644}, AT_EMPTY_PATH) = 0
+[pid 7] openat(4</fsx/monitoring>, "targets", O_RDONLY) = 5</fsx/monitoring/targets>
+[pid 7] stat("/fsx", {st_mode=S_IFDIR|0755}) = 0
+[pid 7] openat(AT_FDCWD</root>, "/fsx-other/file", O_RDONLY) = -1 ENOENT (No such file or directory)
+"""
+    assert count_below(output, "/fsx") == 4
+
+
+def test_a_trace_of_nothing_does_not_pass_for_no_calls() -> None:
+    with pytest.raises(ValueError, match="no call at all"):
+        count_below("strace: not permitted", "/fsx")
