@@ -3,107 +3,257 @@
 from __future__ import annotations
 
 import os
-import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import NamedTuple
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from .cluster import HOME, Cluster
+from .cluster import HOME, Cluster, Job
 from .errors import LabError
 from .images import make_image
-from .nccl import install_nccl
+from .nccl import VERSION, install_nccl
 from .node import CHECKOUT
-from .prometheus import Prometheus
+from .prometheus import TARGETS, Prometheus, Target
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+OLDER, NEWEST = IMAGES = ("nvcr.io_nvidia_pytorch-24.01-py3", "nvcr.io_nvidia_pytorch-24.03-py3")
+IN_CONTAINER = CHECKOUT / "examples/pytorch.sbatch"
+ON_HOST = CHECKOUT / "examples/host-script.sbatch"
+# What the report promises; the rest of what a task saw is shown only.
+EXPECTED = {
+    "PRETTY_NAME": f'"{NEWEST}"',
+    "SLURM_FSX_CONTAINER_IMAGE": f"/fsx/containers/{NEWEST}.sqsh",
+    "FI_PROVIDER": "efa",
+    "LD_LIBRARY_PATH": "/fsx/nccl/lib:/usr/local/lib",
+    "NCCL_DEBUG": "INFO",
+    "NCCL_VERSION": VERSION,
+}
 
-    from .cluster import Job
-    from .prometheus import Target
+_MEANINGS = {"default": "unless the user sets it", "prepend": "in front of what is there"}
+_PLUGSTACK = f"optional {HOME}/lib/slurm/spank_slurm_fsx.so runtime=bwrap"
+# Stands in prolog.d and epilog.d: the epilog removes the job's environment file, and Slurm logs whole seconds.
+_OBSERVER = """\
+#!/bin/sh
+# Runs the installed {act}, and notes for the report when it ran and what it wrote.
+set -u
+PATH=/usr/bin:/bin
+notes=/var/log/demo/$SLURM_JOB_ID
+mkdir -p "$notes"
+date +%s.%N >"$notes/{act}.begin"
+{home}/share/slurm-fsx/{act}.d/50-slurm-fsx
+code=$?
+date +%s.%N >"$notes/{act}.end"
+[ {act} = epilog ] || cp "/run/slurm-fsx/jobs/$SLURM_JOB_ID.env" "$notes/env"
+exit "$code"
+"""
 
-COMMAND = f"{HOME}/bin/slurm-fsx"
-PLUGSTACK = f"optional {HOME}/lib/slurm/spank_slurm_fsx.so runtime=bwrap"
-IMAGES = ("nvcr.io_nvidia_pytorch-24.01-py3", "nvcr.io_nvidia_pytorch-24.03-py3", "nvcr.io_nvidia_nemo-24.01")
-SCRIPT = CHECKOUT / "examples/pytorch.sbatch"
-# For the report: which image it is, and time to look at what the prolog wrote while the job runs.
-SHOW_AND_WAIT = "\nenv | grep SLURM_FSX_\nwhile [ ! -e ~/go ]; do sleep 0.1; done\n"
-SHOWN = ("FI_", "NCCL_", "LD_LIBRARY_PATH", "LIBRARY_PATH")
+
+class Observation(NamedTuple):
+    """What a node noted of a job; times in seconds since the epoch."""
+
+    prolog_begin: float
+    prolog_end: float
+    epilog_begin: float
+    epilog_end: float
+    environment: str  # the job's environment file
+
+    @classmethod
+    def of(cls, cluster: Cluster, node: str, job: Job) -> Observation:
+        """Read a node's notes.
+
+        Raises:
+            LabError: prolog or epilog did not run there, or wrote no environment.
+        """
+        notes = cluster.nodes[node].log / "demo" / str(job.id)
+
+        def time_of(name: str) -> float:
+            return float((notes / name).read_text())
+
+        try:
+            return cls(
+                time_of("prolog.begin"),
+                time_of("prolog.end"),
+                time_of("epilog.begin"),
+                time_of("epilog.end"),
+                (notes / "env").read_text(),
+            )
+        except FileNotFoundError as error:
+            raise LabError(f"job {job.id} left no {Path(error.filename).name} on {node}\n{cluster.report()}") from None
 
 
-class Stages:
-    """What took how long."""
+class Demo:
+    """One run: what took how long, and what did not hold.
+
+    Attributes:
+        failures: A sentence for each part that did not do what it should.
+    """
 
     def __init__(self, console: Console) -> None:
-        self._console = console
-        self.seconds: dict[str, float] = {}
+        self.console = console
+        self.failures: list[str] = []
+        self.stage = ""
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
         """Time a block, and say that it goes on."""
+        self.stage = stage
         before = time.monotonic()
-        with self._console.status(name):
+        with self.console.status(stage):
             yield
-        self.seconds[name] = time.monotonic() - before
+        self._seconds[stage] = time.monotonic() - before
 
+    def expect(self, held: bool, failure: str) -> None:
+        """Note a failure where something did not hold; the others are still looked at."""
+        if not held:
+            self.failures.append(failure)
 
-def main() -> int:
-    """Run the demo; give the exit code."""
-    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
-    folder = Path(tempfile.mkdtemp(prefix="slurm-fsx-demo-"))
-    folder.chmod(0o755)
-    stages = Stages(console)
-    try:
-        with stages.stage("start a Slurm cluster of two nodes"):
-            share = CHECKOUT / ".venv/share/slurm-fsx"
-            cluster = Cluster.start(
-                folder,
-                nodes=2,
-                installation=CHECKOUT / ".venv",
-                plugstack=[PLUGSTACK],
-                prolog=[share / "prolog.d/50-slurm-fsx"],
-                epilog=[share / "epilog.d/50-slurm-fsx"],
-            )
+    def run(self, folder: Path) -> None:
+        """Do what an admin and two users' scripts do, and report it."""
+        with self.timed("start a Slurm cluster of two nodes"):
+            cluster = start_cluster(folder)
         with cluster:
-            run(cluster, console, stages)
-    except LabError as error:
-        console.print(f"[bold red]The demo failed:[/] {error}", soft_wrap=True)
-        return 1
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    console.print(
-        "\nEverything was private to this run, and is gone. Next: [bold]make test[/], and “For admins” in README.md."
+            with self.timed("fill /fsx, start Prometheus"):
+                fill_fsx(cluster)
+                prometheus = Prometheus.start(cluster)
+            with self.timed("submit two scripts"):
+                inside = cluster.sbatch(IN_CONTAINER.read_text())
+                outside = cluster.sbatch(ON_HOST.read_text())
+            with self.timed("run them, prologs and epilogs included"):
+                states = {job.id: cluster.wait(job) for job in (inside, outside)}
+            with self.timed("see both nodes in Prometheus"):
+                cluster.wait_until(lambda: prometheus.up() == set(cluster.nodes), "both nodes up in Prometheus")
+                targets = prometheus.targets()
+            self.stage = "report"
+            seen = {name: Observation.of(cluster, name, inside) for name in cluster.nodes}
+            self.report_job(cluster, inside, states[inside.id])
+            self.report_variables(inside, next(iter(seen.values())).environment)
+            self.report_host_script(cluster, outside, states[outside.id])
+            self.report_files(cluster, inside, seen)
+            self.report_targets(targets)
+            self.report_times(seen)
+
+    def report_job(self, cluster: Cluster, job: Job, state: str) -> None:
+        """Say which job it was."""
+        [record] = cluster.show_job(job)
+        image = printed(job).get("SLURM_FSX_CONTAINER_IMAGE", "none")
+        self.expect(state == "COMPLETED", f"{IN_CONTAINER.name} is {state}; it printed: {job.output.strip()}")
+        self.expect(record["NumNodes"] == "2", f"{IN_CONTAINER.name} ran on {record['NodeList']}, not on two nodes")
+        self.rule(f"ada's {IN_CONTAINER.relative_to(CHECKOUT)}")
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(style="bold")
+        table.add_row("asks for", "#SBATCH --container-name=pytorch")
+        table.add_row("job", f"{job.id}, {state}, on {', '.join(cluster.nodes)}")
+        table.add_row("image", image)
+        table.add_row("runs on", f"Slurm {cluster.release[0]}.{cluster.release[1]:02}, containers by bubblewrap")
+        self.console.print(table)
+
+    def report_variables(self, job: Job, environment: str) -> None:
+        """Show what the prolog wrote beside what a task saw of it, as its own output has it."""
+        values = printed(job)
+        for name, value in EXPECTED.items():
+            self.expect(values.get(name) == value, f"the task saw {name}={values.get(name)}, not {value}")
+        meanings = dict(read_operation(line) for line in environment.splitlines()[1:])
+        table = self.table("variable", "inside the container", "as the prolog wrote it")
+        for name in sorted(values):
+            if name in meanings:
+                table.add_row(name, escape(values[name]), meanings[name])
+        self.console.print()
+        self.console.print(table)
+
+    def report_host_script(self, cluster: Cluster, job: Job, state: str) -> None:
+        """Show that a script on the host may have steps in containers."""
+        lines = job.output.splitlines()
+        hosts = sorted(set(lines) & set(cluster.nodes))
+        images = lines.count(f'PRETTY_NAME="{OLDER}"')
+        self.expect(state == "COMPLETED", f"{ON_HOST.name} is {state}; it printed: {job.output.strip()}")
+        self.expect(hosts == list(cluster.nodes), f"the step on the host ran on {hosts}")
+        self.expect(images == 2, f"{images} of 2 tasks of --container-name=pytorch-24.01 ran in {OLDER}")
+        self.rule(f"ada's {ON_HOST.relative_to(CHECKOUT)}")
+        table = self.table("step", "ran in")
+        table.add_row("srun hostname", f"the host: {', '.join(hosts)}")
+        table.add_row("srun --container-name=pytorch-24.01", f"{OLDER} ({images} tasks)")
+        self.console.print(table)
+
+    def report_files(self, cluster: Cluster, job: Job, seen: dict[str, Observation]) -> None:
+        """Show what was written, and whether it was cleaned up."""
+        table = self.table("file", "content")
+        for name, observation in seen.items():
+            path = f"/run/slurm-fsx/jobs/{job.id}.env"
+            left = cluster.nodes[name].path(path).exists()
+            self.expect(not left, f"{path} is still on {name} after the job")
+            count = len(observation.environment.splitlines()) - 1
+            table.add_row(f"{name}:{path}", f"{count} operations; {'still there!' if left else 'gone with the job'}")
+        for name in cluster.nodes:
+            written = (cluster.fsx / TARGETS[len("/fsx/") :] / f"{name}.json").exists()
+            self.expect(written, f"there is no {TARGETS}/{name}.json")
+            table.add_row(f"{TARGETS}/{name}.json", "its exporters, for Prometheus" if written else "missing!")
+        table.add_row("/fsx/containers/.slurm-fsx/index", "names of images, for sbatch and srun")
+        self.rule("files written")
+        self.console.print(table)
+
+    def report_targets(self, targets: list[Target]) -> None:
+        """Show what Prometheus scrapes."""
+        table = self.table("node", "exporter", "address", "health")
+        for target in targets:
+            health = "[green]up[/]" if target.is_up else "[red]down[/]"
+            table.add_row(target.labels["node"], target.labels["exporter"], target.instance, health)
+        self.rule("what Prometheus sees")
+        self.console.print(table)
+
+    def report_times(self, seen: dict[str, Observation]) -> None:
+        """Show what took how long."""
+        table = self.table("stage", "seconds")
+        table.columns[1].justify = "right"
+        for stage, seconds in self._seconds.items():
+            table.add_row(stage, f"{seconds:.2f}")
+            if stage.startswith("run them"):
+                prolog = max(one.prolog_end - one.prolog_begin for one in seen.values())
+                task = max(one.epilog_begin for one in seen.values()) - max(one.prolog_end for one in seen.values())
+                epilog = max(one.epilog_end - one.epilog_begin for one in seen.values())
+                table.add_row("  of the first: prolog, the slower node", f"{prolog:.2f}")
+                table.add_row("  of the first: container and script", f"{task:.2f}")
+                table.add_row("  of the first: epilog, the slower node", f"{epilog:.2f}")
+        self.rule("time")
+        self.console.print(table)
+
+    def rule(self, title: str) -> None:
+        """Begin a part of the report."""
+        self.console.print()
+        self.console.rule(f"[bold]{title}[/]", align="left")
+
+    def table(self, *headers: str) -> Table:
+        """Make a table in the report's one style; what is too wide is folded, never cut."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for header in headers:
+            table.add_column(header, overflow="fold")
+        return table
+
+
+def start_cluster(folder: Path) -> Cluster:
+    """Start two nodes that have the product as a site installs it, seen by the observers."""
+    scripts = {}
+    for act in ("prolog", "epilog"):
+        scripts[act] = folder / f"{act}-observer" / "50-slurm-fsx"
+        scripts[act].parent.mkdir()
+        scripts[act].write_text(_OBSERVER.format(act=act, home=HOME))
+    return Cluster.start(
+        folder,
+        nodes=2,
+        installation=CHECKOUT / ".venv",
+        plugstack=[_PLUGSTACK],
+        prolog=[scripts["prolog"]],
+        epilog=[scripts["epilog"]],
     )
-    return 0
-
-
-def run(cluster: Cluster, console: Console, stages: Stages) -> None:
-    """Do what an admin and a user do, and report it."""
-    with stages.stage("fill /fsx: images, NCCL, the catalogue's index"):
-        fill_fsx(cluster)
-        prometheus = Prometheus.start(cluster)
-    with stages.stage("submit, run the prologs, start the containers"):
-        job = cluster.sbatch(SCRIPT.read_text() + SHOW_AND_WAIT)
-        cluster.wait_until(lambda: "SLURM_FSX_" in job.output, "the job running")
-    files = {name: node.path(f"/run/slurm-fsx/jobs/{job.id}.env").read_text() for name, node in cluster.nodes.items()}
-    with stages.stage("see both nodes in Prometheus"):
-        cluster.wait_until(lambda: prometheus.up() == set(cluster.nodes), "both nodes up in Prometheus")
-        targets = prometheus.targets()
-    with stages.stage("end the job, run the epilogs"):
-        cluster.home("ada").joinpath("go").touch()
-        state = cluster.wait(job)
-    report_job(console, cluster, job, state)
-    report_variables(console, job)
-    report_files(console, cluster, job, files)
-    report_targets(console, targets)
-    report_stages(console, stages)
-    if state != "COMPLETED":
-        raise LabError(f"the job is {state}: {job.output}")
 
 
 def fill_fsx(cluster: Cluster) -> None:
@@ -111,76 +261,52 @@ def fill_fsx(cluster: Cluster) -> None:
     for name in IMAGES:
         make_image(cluster.fsx / "containers" / f"{name}.sqsh")
     install_nccl(cluster.fsx)
-    (cluster.fsx / "monitoring/targets").mkdir(parents=True)
-    done = cluster.run_on("head", [COMMAND, "containers", "index"])
+    (cluster.fsx / TARGETS[len("/fsx/") :]).mkdir(parents=True)
+    done = cluster.run_on("head", [f"{HOME}/bin/slurm-fsx", "containers", "index"])
     if done.returncode != 0:
-        raise LabError(f"slurm-fsx containers index: {done.stderr}")
-
-
-def report_job(console: Console, cluster: Cluster, job: Job, state: str) -> None:
-    """Say which job it was."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_row("script", f"examples/{SCRIPT.name}, as user ada: #SBATCH --container-name=pytorch")
-    table.add_row("job", f"{job.id}, {state.lower()}, on {', '.join(cluster.nodes)}")
-    table.add_row("image", printed(job)["SLURM_FSX_CONTAINER_IMAGE"])
-    release = ".".join(f"{number:02}" for number in cluster.release)
-    table.add_row("Slurm", f"{release}, containers by bubblewrap")
-    console.rule("the job", align="left")
-    console.print(table)
-
-
-def report_variables(console: Console, job: Job) -> None:
-    """Show what a task saw, as its own output has it."""
-    table = Table("variable", "value, inside the container", box=None, pad_edge=False)
-    for name, value in sorted(printed(job).items()):
-        if name.startswith(SHOWN):
-            table.add_row(name, value)
-    console.print()
-    console.rule("what the task saw", align="left")
-    console.print(table)
+        raise LabError(f"slurm-fsx containers index: {done.stderr.strip()}")
 
 
 def printed(job: Job) -> dict[str, str]:
-    """Read the variables that the job has printed."""
+    """Read the variables that a job has printed."""
     return dict(line.split("=", 1) for line in job.output.splitlines() if "=" in line)
 
 
-def report_files(console: Console, cluster: Cluster, job: Job, files: dict[str, str]) -> None:
-    """Show what was written, and whether it was cleaned up."""
-    table = Table("file", "content", box=None, pad_edge=False)
-    for name, text in files.items():
-        left = cluster.nodes[name].path(f"/run/slurm-fsx/jobs/{job.id}.env").exists()
-        fate = "still there!" if left else "gone with the job"
-        table.add_row(f"{name}:/run/slurm-fsx/jobs/{job.id}.env", f"{len(text.splitlines()) - 1} operations; {fate}")
-    for path in sorted((cluster.fsx / "monitoring/targets").iterdir()):
-        table.add_row(f"/fsx/monitoring/targets/{path.name}", "the node's exporters, for Prometheus")
-    table.add_row("/fsx/containers/.slurm-fsx/index", "names and images, for sbatch and srun")
+def read_operation(line: str) -> tuple[str, str]:
+    """Read a line of the job's environment file, ``[SCOPE ]VERB NAME=VALUE``: the variable, and what happens to it."""
+    *_, verb, name = line.partition("=")[0].split(" ")
+    return name, _MEANINGS.get(verb, verb)
+
+
+def main() -> int:
+    """Run the demo; give the exit code."""
+    console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    demo = Demo(console)
+    try:
+        with tempfile.TemporaryDirectory(prefix="slurm-fsx-demo-") as folder:
+            os.chmod(folder, 0o755)
+            demo.run(Path(folder))
+    except (LabError, subprocess.SubprocessError, OSError) as error:
+        demo.failures.append(f"{demo.stage}: {error}")
+    except KeyboardInterrupt:
+        console.print("Stopped; nothing of it is left.")
+        return 130
     console.print()
-    console.rule("files written", align="left")
-    console.print(table)
+    if demo.failures:
+        console.print("[bold red]The demo failed:[/]")
+        for failure in demo.failures:
+            console.print(f"- {failure}", markup=False, soft_wrap=True)
+        return 1
+    console.print("[bold green]All of it held.[/] The cluster was private to this run, and nothing of it is left.")
+    console.print("Next: [bold]make test[/] tries everything else; “For admins” in README.md installs it.")
+    return 0
 
 
-def report_targets(console: Console, targets: list[Target]) -> None:
-    """Show what Prometheus scrapes."""
-    table = Table("node", "exporter", "address", "health", box=None, pad_edge=False)
-    for target in targets:
-        labels = target.labels
-        table.add_row(labels["node"], labels["exporter"], target.instance, "up" if target.is_up else "down")
-    console.print()
-    console.rule("what Prometheus sees", align="left")
-    console.print(table)
-
-
-def report_stages(console: Console, stages: Stages) -> None:
-    """Show what took how long."""
-    table = Table("stage", "s", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for name, seconds in stages.seconds.items():
-        table.add_row(name, f"{seconds:.2f}")
-    console.print()
-    console.rule("time", align="left")
-    console.print(table)
+def _end(number: int, frame: FrameType | None) -> None:
+    """Unwind, so that the cluster and its folder go."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
