@@ -36,6 +36,8 @@ def test_every_example_is_tried_here(examples: Path) -> None:
 
 def test_the_script_in_a_container_shows_the_nccl_environment(bare_site: Site, examples: Path) -> None:
     output = run(bare_site, examples / "pytorch.sbatch")
+    assert 'PRETTY_NAME="nvcr.io_nvidia_pytorch-24.03-py3"' in output
+    assert "SLURM_FSX_CONTAINER_IMAGE=/fsx/containers/nvcr.io_nvidia_pytorch-24.03-py3.sqsh" in output
     assert "NCCL_DEBUG=INFO" in output
     assert "LD_LIBRARY_PATH=/fsx/nccl/lib:/usr/local/lib" in output
 
@@ -59,11 +61,19 @@ def lines(path: Path) -> list[str]:
     return [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
 
 
-def test_the_plugstack_around_pyxis_is_what_the_other_tests_use(examples: Path) -> None:
+@pytest.mark.parametrize("site", ["standin"], indirect=True)
+def test_the_plugstack_around_pyxis_runs_a_name_in_its_image(site: Site, examples: Path) -> None:
     before, pyxis, after = lines(examples / "plugstack.conf")
-    assert before == "optional /opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so line=before"
-    assert after == "optional /opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so line=after"
-    assert "container_scope=job" in pyxis
+    conf = site.cluster.slurm_etc / "plugstack.conf"
+    usual = conf.read_text().splitlines()
+    # The stand-in is told where to unpack and what to mount; Pyxis asks enroot's own configuration.
+    site.cluster.set_plugstack([before, f"{pyxis} data=/var/lib/standin mount=/fsx/nccl", after])
+    try:
+        [task] = site.srun("--container-name=pytorch")
+    finally:
+        site.cluster.set_plugstack(usual)
+    assert task["IMAGE"] == "nvcr.io_nvidia_pytorch-24.03-py3"
+    assert task["LD_LIBRARY_PATH"].startswith("/fsx/nccl/lib:/usr/local/lib")
 
 
 def test_slurm_conf_plugstack_and_site_plugin_together(
@@ -91,13 +101,21 @@ def test_slurm_conf_plugstack_and_site_plugin_together(
 
         assert "NCCL_DEBUG=INFO" in cluster.srun("--container-name=mine", "env").stdout
         assert "NCCL_DEBUG=WARN" in cluster.srun("--partition=production", "env").stdout
+        own = cluster.srun("--partition=production", "env", env={"NCCL_DEBUG": "TRACE"}).stdout
+        assert "NCCL_DEBUG=TRACE" in own
 
         full = cluster.run_on("n1", ["sh", "-c", "mkdir /scratch && mount -t tmpfs -o size=1m tmpfs /scratch"])
         assert full.returncode == 0, full.stderr
         job = cluster.sbatch("#!/bin/sh\ntrue\n")
         cluster.wait_until(lambda: "drain" in cluster.node_states()["n1"], "n1 drained")
         assert any("/scratch has 0 GiB free" in line.text for line in cluster.syslog)
+
+        # The requeued job waits for the node, and runs once somebody has looked.
+        assert cluster.run_on("n1", ["umount", "/scratch"]).returncode == 0
+        assert cluster.run_on("n1", ["rmdir", "/scratch"]).returncode == 0
+        cluster.resume("n1")
         cluster.cancel(job)
+        assert cluster.srun("true").returncode == 0
 
 
 def test_the_enroot_fragment_is_one_mount_that_may_be_missing(examples: Path) -> None:
