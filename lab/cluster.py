@@ -415,7 +415,9 @@ class Cluster:
         return cls(folder, fsx, machines[0], {node.name: node for node in machines[1:]}, lock)
 
     def _boot(self) -> None:
-        self.head.start()
+        # The lock goes to the head: it lasts as long as the cluster, and what the owner forks does not hold it.
+        self.head.start(self._lock.fileno())
+        self._lock.close()
         for node in self.nodes.values():
             node.begin_start()
         for node in self.nodes.values():
@@ -456,16 +458,23 @@ class Cluster:
         key = self.head.write("/etc/munge/munge.key", "", 0o600)
         key.write_bytes(os.urandom(128))
         # One munged for all: its socket lies in a folder that the nodes share, and it tells who calls by the kernel.
-        self.head.start_daemon("munged", ["munged", "--foreground", "--force", "--num-threads=4"])
-        self._wait_for_start((self.folder / "munge/munge.socket.2").is_socket, "munged")
-        self.start_slurmctld()
-        self._wait_for_start(lambda: "is UP" in self.head.run(["scontrol", "ping"]).stdout, "slurmctld")
-        for name in self.nodes:
-            self.start_slurmd(name)
-        self._wait_for_start(lambda: set(self.node_states().values()) == {"idle"}, "slurmd")
+        munged = self.head.start_daemon("munged", ["munged", "--foreground", "--force", "--num-threads=4"])
+        self._wait_for_start((self.folder / "munge/munge.socket.2").is_socket, munged)
+        slurmctld = self.start_slurmctld()
+        self._wait_for_start(lambda: "is UP" in self.head.run(["scontrol", "ping"]).stdout, slurmctld)
+        slurmds = [self.start_slurmd(name) for name in self.nodes]
+        self._wait_for_start(lambda: set(self.node_states().values()) == {"idle"}, *slurmds)
 
-    def _wait_for_start(self, condition: Callable[[], bool], what: str) -> None:
-        self.wait_until(condition, f"{what} running", _START_TIMEOUT_S)
+    def _wait_for_start(self, condition: Callable[[], bool], *daemons: Daemon) -> None:
+        """Wait until the daemons are ready; not at all for one that has ended."""
+
+        def ready() -> bool:
+            for daemon in daemons:
+                if not daemon.is_running:
+                    raise LabError(f"{daemon.name} has ended at its start\n{self.report()}")
+            return condition()
+
+        self.wait_until(ready, f"{daemons[0].name} ready", _START_TIMEOUT_S)
 
     def _check_installation(self, installation: Path | None) -> None:
         """A virtual environment in a folder that users cannot enter would fail their jobs in puzzling ways."""

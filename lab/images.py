@@ -50,7 +50,7 @@ def make_image(
         (root / "tmp").chmod(0o1777)
         whole = Path(scratch, "image")
         subprocess.run(
-            ["mksquashfs", str(root), str(whole), "-noappend", "-quiet", "-no-progress", "-all-root", "-comp", "gzip"],
+            ["mksquashfs", str(root), str(whole), "-noappend", "-quiet", "-no-progress", "-all-root", "-noD", "-noF"],
             check=True,
             stdout=subprocess.DEVNULL,
         )

@@ -49,6 +49,8 @@ def main() -> int:
         os.close(reader)
         _first_process(plan, writer, owner)
     os.close(writer)
+    if plan["lock"] is not None:
+        os.close(plan["lock"])  # the node's first process has it
     if os.read(reader, len(READY)) == READY.encode():
         print(child, flush=True)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
