@@ -251,6 +251,9 @@ def _write_etc(etc: Path, plan: RootPlan) -> None:
             if other.split(":")[0] not in names and other.split(":")[2] not in uids
         ]
         (etc / name).write_text("\n".join([*others, *(line.format(user) for user in plan.users)]) + "\n")
+    # Without a line in here nobody can "su" to them, and Slurm 26.05 does for sbatch --export=NONE.
+    with (etc / "shadow").open("a") as shadow:
+        shadow.writelines(f"{user.name}:*:19000:0:99999:7:::\n" for user in plan.users)
     (etc / "hostname").write_text(plan.hostname + "\n")
     lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in plan.hosts.items())]
     (etc / "hosts").write_text("\n".join(lines) + "\n")
