@@ -113,5 +113,5 @@ class Snapshot(NamedTuple):
     key: str
     """What the configuration file was when this was compiled."""
 
-    packages: dict[str, int]
-    """Folders of installed distributions, with their modification times in ns: a new one may offer a plugin."""
+    plugin_folders: dict[str, int]
+    """Folders that plugins come from, with their modification times in ns."""

@@ -28,6 +28,20 @@ def config_key(path: str) -> str:
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
 
 
-def package_folders() -> dict[str, int]:
-    """Give the folders that hold installed distributions, with their modification times in ns."""
-    return {path: os.stat(path).st_mtime_ns for path in sys.path if path.endswith("-packages") and os.path.isdir(path)}
+def plugin_folders(plugins_dir: str) -> dict[str, int]:
+    """Give the folders that plugins come from, with their modification times in ns: installed ones and single files.
+
+    A folder that is not there has the time 0.
+    """
+    return {
+        path: _modified_ns(path)
+        for path in [*sys.path, plugins_dir]
+        if path.endswith("-packages") or path == plugins_dir
+    }
+
+
+def _modified_ns(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SlurmFsxError
 from ..files import read_trusted, write_atomically
 from .model import DEFAULTS, Config, Snapshot
-from .origin import DEFAULT_PATH, config_key, package_folders
+from .origin import DEFAULT_PATH, config_key, plugin_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,11 @@ VERSION = 1
 
 def is_current(snapshot: Snapshot, path: str) -> bool:
     """Whether nothing was edited or installed since the snapshot was compiled."""
-    return snapshot.config.path == path and snapshot.key == config_key(path) and snapshot.packages == package_folders()
+    return (
+        snapshot.config.path == path
+        and snapshot.key == config_key(path)
+        and snapshot.plugin_folders == plugin_folders(snapshot.config["prolog.plugins_dir"])
+    )
 
 
 def load_snapshot(
@@ -85,7 +89,7 @@ def write_snapshot(snapshot: Snapshot, run_dir: str) -> None:
         "policy": config.policy,
         "values": {key: value for key, value in config.as_dict().items() if value != DEFAULTS[key]},
         "entry_points": snapshot.entry_points,
-        "packages": snapshot.packages,
+        "plugin_folders": snapshot.plugin_folders,
     }
     runtime_dir = config["runtime_dir"]
     for folder in {run_dir, runtime_dir} - {""}:
@@ -122,7 +126,7 @@ def _read(path: str) -> Snapshot | None:
             Config(document["values"], path=document["path"], policy=document["policy"]),
             tuple((name, value) for name, value in document["entry_points"]),
             document["key"],
-            document["packages"],
+            document["plugin_folders"],
         )
     except (OSError, SlurmFsxError, ValueError, KeyError, TypeError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import yaml
 from ..errors import ConfigError
 from ..files import read_trusted
 from .model import SETTINGS, Config, Setting, Snapshot
-from .origin import config_key, package_folders
+from .origin import config_key, plugin_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,7 @@ def load_config(path: str) -> Config:
         return Config(path=path)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is no UTF-8", hint="save the file as UTF-8") from error
-    values = check_config(text, path)
-    return Config(values, path=path, policy=_policy(values))
+    return Config(check_config(text, path), path=path)
 
 
 def check_config(text: str, path: str) -> dict[str, Any]:
@@ -75,16 +75,27 @@ def compile_config(path: str) -> Snapshot:
     found = entry_points()
     # Python 3.9 gives a plain dict here, later ones an object with select.
     group = found.select(group=_ENTRY_POINT_GROUP) if hasattr(found, "select") else found.get(_ENTRY_POINT_GROUP, ())
-    return Snapshot(config, tuple(sorted({(point.name, point.value) for point in group})), key, package_folders())
+    points = tuple(sorted({(point.name, point.value) for point in group}))
+    plugins_dir = config["prolog.plugins_dir"]
+    folders = plugin_folders(plugins_dir)
+    policy = _policy(config, [*(name for name, _ in points), *_plugin_files(plugins_dir)])
+    return Snapshot(Config(config.as_dict(), path=path, policy=policy), points, key, folders)
 
 
-def _policy(values: dict[str, Any]) -> str:
-    """Give a word that changes whenever the meaning of a container's name may."""
-    meaning = {key: value for key, value in values.items() if key in ("containers.aliases", "containers.prefer")}
-    meaning = {key: value for key, value in meaning.items() if value != _BY_KEY[key].default}
-    if not meaning:
+def _plugin_files(plugins_dir: str) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(plugins_dir) if name.endswith(".py"))
+    except OSError:
+        return []
+
+
+def _policy(config: Config, plugins: list[str]) -> str:
+    """Give a word that changes whenever the meaning of a container's name may: with aliases, or with plugins."""
+    keys = ("containers.aliases", "containers.prefer", "prolog.block")
+    meaning = {key: config[key] for key in keys if config[key] != _BY_KEY[key].default}
+    if not meaning and not plugins:
         return "default"
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([meaning, plugins], sort_keys=True).encode()).hexdigest()[:16]
 
 
 class _Reader:

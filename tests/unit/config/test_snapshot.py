@@ -60,6 +60,17 @@ def test_a_new_distribution_is_never_overlooked(
     assert entry_points() == (*before, ("policy", "site_policy.plugin"))
 
 
+def test_a_new_plugin_file_is_never_overlooked(yaml_path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "plugins.d"
+    yaml_path.write_text(f"{yaml_path.read_text()}prolog: {{plugins_dir: {folder}}}\n")
+    stored = load_snapshot(str(yaml_path), str(tmp_path / "run"))
+    assert is_current(stored, str(yaml_path))
+    folder.mkdir()
+    (folder / "policy.py").touch()
+    assert not is_current(stored, str(yaml_path))
+    assert load_snapshot(str(yaml_path), str(tmp_path / "run")).config.policy != stored.config.policy
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"version": 2}', b"\xff", b'{"version": 1, "values": 3}'])
 def test_a_snapshot_that_cannot_be_read_is_made_again(yaml_path: Path, content: bytes) -> None:
     load(yaml_path)

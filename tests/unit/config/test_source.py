@@ -8,14 +8,13 @@ import pytest
 import yaml
 
 from slurm_fsx_tools.config.model import DEFAULTS, SETTINGS, Config
-from slurm_fsx_tools.config.source import check_config, load_config
+from slurm_fsx_tools.config.source import check_config, compile_config, load_config
 from slurm_fsx_tools.errors import ConfigError, UntrustedFile
 
 
 def test_no_file_gives_the_defaults(tmp_path: Path) -> None:
     config = load_config(str(tmp_path / "config.yaml"))
     assert config.as_dict() == DEFAULTS
-    assert config.policy == "default"
 
 
 def test_what_show_prints_can_be_used_as_it_is(tmp_path: Path) -> None:
@@ -106,15 +105,21 @@ def test_a_file_that_others_can_write_is_refused(tmp_path: Path) -> None:
 
 def test_the_policy_changes_with_the_meaning_of_names_and_with_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
+    plugins = tmp_path / "plugins.d"
 
     def policy(text: str) -> str:
-        path.write_text(text)
-        return load_config(str(path)).policy
+        path.write_text(f"prolog: {{plugins_dir: {plugins}}}\n{text}")
+        return compile_config(str(path)).config.policy
 
     assert policy("fsx: {timeout: 1}\ncontainers: {prefer: [nvcr.io/nvidia], aliases: {}}") == "default"
     assert policy("containers: {aliases: {a: b}}") != "default"
     assert policy("containers: {aliases: {a: b}}") == policy("nccl: {enabled: false}\ncontainers: {aliases: {a: b}}")
     assert policy("containers: {aliases: {a: b}}") != policy("containers: {aliases: {a: c}}")
+    plugins.mkdir()
+    assert policy("") == "default"
+    # It may have its say in names, and an index that was made without it must not be believed.
+    (plugins / "resolver.py").touch()
+    assert policy("") != "default"
 
 
 def test_a_key_that_no_setting_has_is_a_mistake_of_the_program() -> None:
