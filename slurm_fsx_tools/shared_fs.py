@@ -80,6 +80,8 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
             answer = {"errno": error.errno, "text": error.strerror, "path": error.filename}
         except SlurmFsxError as error:
             answer = {"error": error.message, "hint": error.hint}
+        except Exception as error:  # the parent must hear of it: this process has nobody else to tell
+            answer = {"error": f"{type(error).__name__}: {error}", "hint": "report this: the program is wrong"}
         data = json.dumps(answer).encode()
         while data:
             data = data[os.write(writer, data) :]

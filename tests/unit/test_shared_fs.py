@@ -30,6 +30,11 @@ def test_an_error_of_ours_keeps_its_hint() -> None:
         SharedFs("/fsx", 5).look(fail)
 
 
+def test_a_mistake_in_the_function_is_told_to_who_asked() -> None:
+    with pytest.raises(SlurmFsxError, match=r"ZeroDivisionError: .*by zero; report this"):
+        SharedFs("/fsx", 5).look(lambda: 1 / 0)
+
+
 def test_a_look_that_crashes_is_an_error_not_an_answer() -> None:
     with pytest.raises(SlurmFsxError, match="without an answer"):
         SharedFs("/fsx", 5).look(lambda: os.kill(os.getpid(), 9))

@@ -13,13 +13,14 @@ import pytest
 
 from slurm_fsx_tools.cli import main, nccl
 from slurm_fsx_tools.config import source
+from slurm_fsx_tools.nccl import ofi_plugin, setup_script
 
 if TYPE_CHECKING:
     from .conftest import Site
 
 NOBODY = 65534
 # An ordinary user may not be able to read the files of this Python: what the command imports late is imported here.
-LOADED = (main, nccl, source, resource, ctypes)
+LOADED = (main, nccl, source, ofi_plugin, setup_script, resource, ctypes)
 
 
 class Output(NamedTuple):
