@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,19 @@ PLUGIN = CHECKOUT / ".venv/lib/slurm/spank_slurm_fsx.so"
 ROUNDS = 201
 IMAGES = 10_000
 OPERATIONS = 20
-JOB = 4711
+JOB = 1
+"""The job that the host plays."""
 
 
 def measure(folder: Path) -> list[Figure]:
     """Measure with 10,000 images and a fresh index, and with an environment of 20 operations."""
     folder.mkdir()
-    host = folder / "spank_host"
-    subprocess.run(["cc", "-O2", "-rdynamic", "-o", host, CHECKOUT / "bench/spank_host.c", "-ldl"], check=True)
+    host = folder / "stub_host"
+    subprocess.run(["make", "--silent", "-C", CHECKOUT / "spank", f"BUILD={folder}", host], check=True)
     name = fill_catalogue(folder)
     write_environment(folder)
-    submit = play(host, "submit", folder, name)
-    task = play(host, "task", folder, str(JOB))
+    submit = play(host, "post_opt", folder, name)
+    task = play(host, "task_init", folder)
     return [
         Figure.absolute(f"submit-side resolution, {IMAGES} images", submit / 1000, "ms", 5),
         Figure.absolute(f"SPANK task_init, {OPERATIONS} operations", task / 1000, "ms", 0.2),
@@ -71,21 +73,29 @@ def write_environment(folder: Path) -> None:
     (folder / f"jobs/{JOB}.env").write_text("\n".join(lines) + "\n")
 
 
-def play(host: Path, act: str, folder: Path, what: str) -> float:
-    """Play one kind of call many times; give the median in microseconds."""
-    argv = command(host, act, folder, what, ROUNDS)
-    return float(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
+def play(host: Path, call: str, folder: Path, name: str = "") -> float:
+    """Play one of Slurm's calls many times; give the median in microseconds."""
+    played = subprocess.run(
+        command(host, call, folder, ROUNDS),
+        env={**os.environ, "_SLURM_SPANK_OPTION_pyxis_container_name": name},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    if played.stderr:
+        raise SystemExit(f"{call}: the plugin complains: {played.stderr}")
+    return float(played.stdout)
 
 
-def command(host: Path, act: str, folder: Path, what: str, rounds: int) -> list[str]:
-    """Give the command line of the host."""
-    return [str(host), act, str(PLUGIN), str(folder), what, str(rounds), str(folder / "config.yaml")]
+def command(host: Path, call: str, folder: Path, rounds: int) -> list[str]:
+    """Give the command line of the host that plays Slurm."""
+    return [str(host), str(PLUGIN), call, str(rounds), f"run_dir={folder}", f"config={folder}/config.yaml"]
 
 
 def count_calls(host: Path, folder: Path) -> int:
     """Count the system calls of a task's start that name a path below the shared file system, here a folder of ours."""
     traced = subprocess.run(
-        [*STRACE, *command(host, "task", folder, str(JOB), 1)],
+        [*STRACE, *command(host, "task_init", folder, 1)],
         check=True,
         capture_output=True,
         text=True,
