@@ -1,4 +1,9 @@
-"""A real cluster for each way of running containers, made once and shared by all tests of a session."""
+"""A real cluster for each way of running containers, made once and shared by all tests of a session.
+
+The clusters run the host's Slurm, Python and programs, or those of another Debian release, whose root folder
+``SLURM_FSX_TEST_SYSTEM`` names. ``SLURM_FSX_TEST_INSTALLATION`` is the product as installed for it: /opt/slurm-fsx in
+that root unless told, and the checkout's own on the host.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +22,23 @@ from lab.pyxis import Pyxis
 
 PLUGIN = "/opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so"
 COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
+SYSTEM = Path(os.environ.get("SLURM_FSX_TEST_SYSTEM", "/"))
 
 
 @pytest.fixture(scope="session")
 def installation(checkout: Path) -> Path:
-    """The checkout's own installation, as `make test` made it."""
+    """The checkout's own installation, as `make test` made it, or the one in another Debian's root."""
     if os.geteuid() != 0:
         pytest.skip("a private cluster takes namespaces and mounts: run as root")
-    home = checkout / ".venv"
+    usual = checkout / ".venv" if SYSTEM.samefile("/") else SYSTEM / "opt/slurm-fsx"
+    home = Path(os.environ.get("SLURM_FSX_TEST_INSTALLATION", usual))
+    how = "make test" if home == checkout / ".venv" else "make install for it"
     for source in (checkout / "slurm_fsx_tools").rglob("*.py"):
         installed = [
             path for path in home.glob("lib/python3*/site-packages") for path in [path / source.relative_to(checkout)]
         ]
         if not installed or not installed[0].exists() or installed[0].read_bytes() != source.read_bytes():
-            pytest.fail(f"{source} is not what is installed in {home}: run make test", pytrace=False)
+            pytest.fail(f"{source} is not what is installed in {home}: run {how}", pytrace=False)
     return home
 
 
@@ -109,8 +117,12 @@ def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
         return None
     if runtime == "standin":
         build = folder / "standin"
+        # Slurm loads a plugin of its own release only; the other release's C library is not to be compiled with.
+        headers = build / "include"
+        headers.mkdir(parents=True)
+        (headers / "slurm").symlink_to(SYSTEM / "usr/include/slurm")
         make = ["make", "--silent", "-C", str(checkout / "tests/cluster/standin_pyxis"), f"BUILD={build}"]
-        subprocess.run(make, check=True)
+        subprocess.run([*make, f"SLURM_INCLUDE={headers}"], check=True)
         return Pyxis(build / "spank_pyxis.so", build)
     pyxis = Pyxis.from_environment()
     if pyxis is None:
@@ -118,8 +130,12 @@ def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
     return pyxis
 
 
-def _set_up_enroot(cluster: Cluster) -> None:
-    """Give each node local folders for enroot, and every container the shared NCCL."""
+def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
+    """Give each node local folders for enroot, and every container what enroot mounts in it and the shared NCCL."""
+    for file in sorted((enroot / "etc/enroot").glob("*.d/*")):
+        if file.parent.name != "enroot.conf.d":
+            path = f"/etc/enroot/{file.parent.name}/{file.name}"
+            cluster.write_on_all(path, file.read_text(), file.stat().st_mode & 0o777)
     folders = "".join(
         f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
     )
@@ -149,6 +165,7 @@ def bare_site(tmp_path_factory: pytest.TempPathFactory, installation: Path, chec
 def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) -> Iterator[Site]:
     """Start a cluster, fill its catalogue and install an NCCL on it."""
     share = installation / "share/slurm-fsx"
+    pyxis = _pyxis(runtime, folder, checkout)
     with Cluster.start(
         folder,
         nodes=2,
@@ -156,11 +173,12 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         plugstack=_plugstack(runtime),
         prolog=[share / "prolog.d/50-slurm-fsx"],
         epilog=[share / "epilog.d/50-slurm-fsx"],
-        pyxis=_pyxis(runtime, folder, checkout),
+        pyxis=pyxis,
+        system=SYSTEM,
     ) as cluster:
         site = Site(cluster, runtime)
-        if runtime == "pyxis":
-            _set_up_enroot(cluster)
+        if runtime == "pyxis" and pyxis:
+            _set_up_enroot(cluster, pyxis.enroot)
         install_nccl(cluster.fsx)
         for name in (
             "nvcr.io_nvidia_pytorch-24.01-py3",

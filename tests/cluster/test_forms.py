@@ -70,7 +70,8 @@ def site_tasks(output: str, count: int) -> list[dict[str, str]]:
     for line in output.splitlines():
         label, _, text = line.partition(": ")
         name, _, value = text.partition("=")
-        found.setdefault(label, {})[name] = value
+        if label.isdigit():  # not "srun: Step created ...", where the step before it was not quite over
+            found.setdefault(label, {})[name] = value
     assert len(found) == count
     return list(found.values())
 
