@@ -514,9 +514,14 @@ def _product_binds(installation: Path | None, system: Path) -> list[Bind]:
             binds.append(Bind(str(prefix), str(prefix), read_only=True))
     seen: dict[str, Bind] = {}
     for bind in binds:
-        # Whatever lies in the host's shared folders is in place already.
+        # Whatever lies in the host's shared folders is in place already; but no node may write to the checkout.
         top = Path(bind.target).parts[1]
-        if bind.source != bind.target or top in set(OWN) - {"tmp"} or system != Path("/"):
+        if (
+            bind.source != bind.target
+            or bind.target == str(CHECKOUT)
+            or top in set(OWN) - {"tmp"}
+            or system != Path("/")
+        ):
             seen.setdefault(bind.target, bind)
     return list(seen.values())
 
