@@ -26,6 +26,12 @@ SYSTEM = Path(os.environ.get("SLURM_FSX_TEST_SYSTEM", "/"))
 
 
 @pytest.fixture(scope="session")
+def system() -> Path:
+    """The root folder of the Debian that the clusters run."""
+    return SYSTEM
+
+
+@pytest.fixture(scope="session")
 def installation(checkout: Path) -> Path:
     """The checkout's own installation, as `make test` made it, or the one in another Debian's root."""
     if os.geteuid() != 0:

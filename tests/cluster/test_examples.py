@@ -77,7 +77,7 @@ def test_the_plugstack_around_pyxis_runs_a_name_in_its_image(site: Site, example
 
 
 def test_slurm_conf_plugstack_and_site_plugin_together(
-    tmp_path_factory: pytest.TempPathFactory, installation: Path, examples: Path
+    tmp_path_factory: pytest.TempPathFactory, installation: Path, system: Path, examples: Path
 ) -> None:
     """A cluster set up from slurm.conf, plugstack-without-pyxis.conf and site_plugin.py alone."""
     share = installation / "share/slurm-fsx"
@@ -91,6 +91,7 @@ def test_slurm_conf_plugstack_and_site_plugin_together(
         prolog=[share / "prolog.d/50-slurm-fsx"],
         epilog=[share / "epilog.d/50-slurm-fsx"],
         slurm_conf=settings,
+        system=system,
     ) as cluster:
         install_nccl(cluster.fsx)
         make_image(cluster.fsx / "containers/mine.sqsh")

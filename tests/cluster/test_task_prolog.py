@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_the_task_prolog_gives_every_task_the_environment(
-    tmp_path_factory: pytest.TempPathFactory, installation: Path
+    tmp_path_factory: pytest.TempPathFactory, installation: Path, system: Path
 ) -> None:
     share = installation / "share/slurm-fsx"
     with Cluster.start(
@@ -22,6 +22,7 @@ def test_the_task_prolog_gives_every_task_the_environment(
         prolog=[share / "prolog.d/50-slurm-fsx"],
         epilog=[share / "epilog.d/50-slurm-fsx"],
         slurm_conf={"TaskProlog": "/opt/slurm-fsx/share/slurm-fsx/task_prolog.d/slurm-fsx"},
+        system=system,
     ) as cluster:
         (cluster.fsx / "nccl/lib").mkdir(parents=True)
         (cluster.fsx / "nccl/setup-nccl-env.sh").write_text("export SITE_NCCL_EXTRA='a b'\n")
