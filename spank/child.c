@@ -42,6 +42,22 @@ void close_from(int first)
 		close(fd);
 }
 
+int child_keep_only(int out)
+{
+	int null, kept = STDERR_FILENO + 1;
+
+	if (out != kept && dup2(out, kept) < 0)
+		return -errno;
+	close_from(kept + 1);
+	null = open("/dev/null", O_RDWR);
+	for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
+		if (null < 0 || dup2(null, stream) < 0)
+			return -errno;
+	if (null > STDERR_FILENO)
+		close(null);
+	return kept;
+}
+
 int child_send_fd(int out, int fd)
 {
 	char byte = '+';

@@ -42,6 +42,12 @@ int child_send_fd(int out, int fd);
 /* Makes this process the user for good. 0 or -errno. Async-signal-safe. */
 int become(const struct user *user);
 
+/*
+ * For a child that may be left behind: lets go of every descriptor but `out`, since whoever reads what srun or a step
+ * prints would wait for its end. Gives the new number of `out`, or -errno. Async-signal-safe.
+ */
+int child_keep_only(int out);
+
 /* Closes every descriptor from `first` on. Async-signal-safe. */
 void close_from(int first);
 

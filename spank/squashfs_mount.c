@@ -23,8 +23,12 @@ static int open_image(void *context, int out)
 	char magic[4];
 	struct stat st;
 	unsigned char error = 0;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	int fd;
 
+	out = child_keep_only(out);
+	if (out < 0)
+		return 1;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		error = (unsigned char)errno;
 	else if (!S_ISREG(st.st_mode) || pread(fd, magic, sizeof(magic), 0) != sizeof(magic) ||
@@ -91,8 +95,12 @@ static void serve(const struct user *user, int image, int fuse, char *const argv
 static int look(void *context, int out)
 {
 	unsigned char error = 0;
-	int fd = open(context, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd;
 
+	out = child_keep_only(out);
+	if (out < 0)
+		return 1;
+	fd = open(context, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
 		error = (unsigned char)errno;
 	return write(out, &error, 1) == 1 ? 0 : 1;

@@ -56,8 +56,10 @@ static const char *partition(void)
 static int look_up(void *context, int out)
 {
 	char path[PATH_MAX];
-	int rv = index_look_up(context, path, sizeof(path));
+	int rv;
 
+	out = child_keep_only(out);
+	rv = out < 0 ? out : index_look_up(context, path, sizeof(path));
 	if (rv == 0 && write(out, path, strlen(path)) != (ssize_t)strlen(path))
 		rv = -EIO;
 	return -rv;

@@ -87,6 +87,19 @@ def test_fsx_that_hangs_costs_the_job_two_seconds_and_nothing_else(site: Site) -
     assert_runs(site)
 
 
+def test_a_submission_does_not_wait_for_an_fsx_that_hangs(site: Site) -> None:
+    cluster = site.cluster
+    cluster.head.hang_fsx()
+    try:
+        assert_runs(site)
+        done = cluster.srun("--container-name=pytorch", "true")
+        assert "gives no answer" in done.stderr
+        assert "pytorch stays unresolved" in done.stderr
+    finally:
+        cluster.head.heal_fsx()
+    assert site.srun("--container-name=pytorch")[0]["IMAGE"] == "nvcr.io_nvidia_pytorch-24.03-py3"
+
+
 def _without_nccl(site: Site) -> Callable[[], None]:
     nccl = site.cluster.fsx / "nccl"
     nccl.rename(nccl.with_name("elsewhere"))
