@@ -73,9 +73,10 @@ static int resolve_by_index(const struct plugin_conf *conf, const char *name, ch
 	struct child_answer answer = {.buffer = path, .room = size};
 	int rv;
 
-	if (!conf->is_current)
-		return -ESTALE;
+	/* Also with a stale configuration: whom we would ask then must not be the one who finds that the folder hangs. */
 	rv = child_run(NULL, look_up, &query, INDEX_TIMEOUT_MS, &answer);
+	if (rv != -ETIMEDOUT && !conf->is_current)
+		return -ESTALE;
 	if (rv == 0 && (answer.exit_code > 0 || !path_is_sane(path)))
 		rv = -ENOENT;
 	return rv;

@@ -92,9 +92,12 @@ def test_a_submission_does_not_wait_for_an_fsx_that_hangs(site: Site) -> None:
     cluster.head.hang_fsx()
     try:
         assert_runs(site)
-        done = cluster.srun("--container-name=pytorch", "true")
-        assert "gives no answer" in done.stderr
-        assert "pytorch stays unresolved" in done.stderr
+        for config in ("", "# newer than what was compiled of it\n"):
+            if config:
+                cluster.head.write(CONFIG, config)
+            done = cluster.srun("--container-name=pytorch", "true")
+            assert "gives no answer" in done.stderr
+            assert "pytorch stays unresolved" in done.stderr
     finally:
         cluster.head.heal_fsx()
     assert site.srun("--container-name=pytorch")[0]["IMAGE"] == "nvcr.io_nvidia_pytorch-24.03-py3"
