@@ -108,7 +108,7 @@ void step_container_prepare(spank_t spank)
 	}
 	if (!path_is_sane(step.image)) {
 		step_fail("--container-image takes the full path of a .sqsh file here", "",
-			  "bring an image in with: slurm-fsx containers import");
+			  "put the image into the catalogue, and see: slurm-fsx containers list");
 		goto done;
 	}
 	if (mounts != NULL && container_mounts_parse(mounts, &step.mounts, &bad) < 0) {

@@ -103,7 +103,7 @@ static enum outcome resolve(const struct plugin_conf *conf, const char *name, ch
 	case ASK_TROUBLE:
 		break;
 	}
-	slurm_error("slurm-fsx: the container name %s stays unresolved: %s; see: slurm-fsx doctor", name, path);
+	slurm_error("slurm-fsx: the container name %s stays unresolved: %s; try: slurm-fsx containers resolve NAME", name, path);
 	return UNCERTAIN;
 }
 
