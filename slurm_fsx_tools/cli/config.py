@@ -12,6 +12,8 @@ from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..config.source import load_config
 
+_UNITS = {"seconds": " Seconds.", "days": " Days.", "size": " Bytes; 500 GiB is understood too."}
+
 
 @click.group()
 def config() -> None:
@@ -36,7 +38,7 @@ def show(as_json: bool) -> None:
             click.echo(f"{section}:" if section else "")
         indent = "  " if section else ""
         choices = f" One of: {', '.join(setting.choices)}." if setting.choices else ""
-        unit = " Seconds." if setting.kind == "seconds" else ""
+        unit = _UNITS.get(setting.kind, "")
         default = "" if values[setting.key] == setting.default else f" Default: {json.dumps(setting.default)}."
         click.echo(f"{indent}# {setting.help}{unit}{choices}{default}")
         click.echo(f"{indent}{name}: {json.dumps(values[setting.key])}")

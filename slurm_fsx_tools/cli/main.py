@@ -4,38 +4,23 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib import import_module
 
 import click
 
 from ..errors import SlurmFsxError
+from .lazy import Entry, LazyGroup
 
 GROUPS = {
-    "config": "The configuration: show it, check it.",
-    "containers": "Images in the catalogue, and what a container's name means.",
-    "nccl": "NCCL on the shared file system, and what jobs get of it.",
-    "plugins": "Built-in and site plugins.",
+    "config": Entry(f"{__package__}.config", "config", "The configuration: show it, check it."),
+    "containers": Entry(
+        f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
+    ),
+    "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
+    "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
 }
-"""One module of this package for each, loaded when it is asked for."""
 
 
-class _Groups(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(GROUPS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in GROUPS:
-            return None
-        command: click.Command = getattr(import_module(f".{cmd_name}", __package__), cmd_name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        # The table above is enough for the overview: no group is imported to print it.
-        with formatter.section("Commands"):
-            formatter.write_dl(sorted(GROUPS.items()))
-
-
-@click.group(cls=_Groups, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyGroup, entries=GROUPS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="slurm-fsx-tools", prog_name="slurm-fsx", message="%(prog)s %(version)s")
 def cli() -> None:
     """Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre."""

@@ -15,7 +15,9 @@ class Setting(NamedTuple):
     """Dotted, e.g. ``fsx.timeout``."""
 
     kind: str
-    """``str``, ``path``, ``seconds``, ``port``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str)."""
+    """``str``, ``path``, ``optional path`` (empty for none), ``seconds``, ``days``, ``count`` (1 and up), ``size`` (in
+    bytes; ``500 GiB`` in the file), ``port``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str).
+    """
 
     default: Any
     help: str
@@ -46,6 +48,56 @@ SETTINGS = (
         "What becomes of a submission whose name has no image: Pyxis decides (pass), or it is refused (reject).",
         ("pass", "reject"),
     ),
+    Setting(
+        "containers.architecture",
+        "choice",
+        "auto",
+        "The nodes' processors, for which images are imported; those of the importing machine with auto.",
+        ("auto", "amd64", "arm64"),
+    ),
+    Setting("containers.jobs", "count", 2, "How many images are imported at a time."),
+    Setting(
+        "containers.registry_slots",
+        "count",
+        4,
+        "How many images the whole cluster takes from one registry at a time; more wait for their turn.",
+    ),
+    Setting(
+        "containers.scratch",
+        "path",
+        "/var/tmp",  # noqa: S108  # a folder is made in there, which nobody else can enter
+        "Local folder where an import unpacks an image; where it has no room, the shared file system is taken.",
+    ),
+    Setting(
+        "containers.prepare",
+        "choice",
+        "mount",
+        "How named containers start: from a mounted image at once (mount; unpack where a node has no FUSE), unpacked "
+        "before the step starts (unpack), or as Pyxis does without us (off).",
+        ("mount", "unpack", "off"),
+    ),
+    Setting(
+        "containers.state_dir",
+        "path",
+        "/var/lib/slurm-fsx/containers",
+        "Local folder, root's, for what containers write: it must be on the node's own disk.",
+    ),
+    Setting(
+        "containers.keep_writes",
+        "days",
+        7.0,
+        "How long a global container's writes are kept after its last job, before cleanup removes them.",
+    ),
+    Setting(
+        "containers.writes_limit",
+        "size",
+        200 << 30,
+        "How much the writes of unused containers may take on a node, before cleanup removes the oldest.",
+    ),
+    Setting(
+        "containers.stage", "optional path", "", "Folder on node-local disk for copies of images; none where empty."
+    ),
+    Setting("containers.stage_limit", "size", 500 << 30, "How much the local copies of images may take on a node."),
     Setting("nccl.enabled", "bool", True, "Whether jobs get the NCCL environment of the installation in FSX/nccl."),
     Setting(
         "nccl.profile",

@@ -98,6 +98,11 @@ def _policy(config: Config, plugins: list[str]) -> str:
     return hashlib.sha256(json.dumps([meaning, plugins], sort_keys=True).encode()).hexdigest()[:16]
 
 
+_MOST = 1000
+_MOST_DAYS = 36500
+_SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
 class _Reader:
     """Walks a YAML tree, and collects values and mistakes."""
 
@@ -156,6 +161,13 @@ def _shown(node: yaml.Node) -> str:
     return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
 
 
+def _number(node: yaml.Node) -> float:
+    try:
+        return float(node.value) if isinstance(node, yaml.ScalarNode) else -1.0
+    except ValueError:
+        return -1.0
+
+
 def _read_str(setting: Setting, node: yaml.Node) -> str:
     value = _scalar(node, "str", "text (in quotes if it looks like a number)")
     if "\n" in value or "\0" in value:
@@ -170,14 +182,38 @@ def _read_path(setting: Setting, node: yaml.Node) -> str:
     return value.rstrip("/") or "/"
 
 
+def _read_optional_path(setting: Setting, node: yaml.Node) -> str:
+    return _read_path(setting, node) if _read_str(setting, node) else ""
+
+
 def _read_seconds(setting: Setting, node: yaml.Node) -> float:
-    try:
-        value = float(node.value) if isinstance(node, yaml.ScalarNode) else -1.0
-    except ValueError:
-        value = -1.0
+    value = _number(node)
     if not 0 < value <= 3600:
         raise ValueError(f"must be a number of seconds above 0, up to 3600, not {_shown(node)}")
     return value
+
+
+def _read_days(setting: Setting, node: yaml.Node) -> float:
+    value = _number(node)
+    if not 0 <= value <= _MOST_DAYS:
+        raise ValueError(f"must be a number of days from 0 to {_MOST_DAYS}, not {_shown(node)}")
+    return value
+
+
+def _read_count(setting: Setting, node: yaml.Node) -> int:
+    digits = node.value if isinstance(node, yaml.ScalarNode) else ""
+    if not (digits.isascii() and digits.isdigit() and 0 < int(digits) <= _MOST):
+        raise ValueError(f"must be a whole number from 1 to {_MOST}, not {_shown(node)}")
+    return int(digits)
+
+
+def _read_size(setting: Setting, node: yaml.Node) -> int:
+    text = node.value if isinstance(node, yaml.ScalarNode) else ""
+    digits = text.rstrip("KMGTiB ")
+    unit = text[len(digits) :].strip().removesuffix("iB")
+    if not (digits.isascii() and digits.isdigit() and unit in _SIZE_UNITS):
+        raise ValueError(f"must be a number of bytes, or like 500 GiB, not {_shown(node)}")
+    return int(digits) << _SIZE_UNITS[unit]
 
 
 def _read_port(setting: Setting, node: yaml.Node) -> int:
@@ -213,7 +249,11 @@ def _read_map(setting: Setting, node: yaml.Node) -> dict[str, str]:
 _READERS: dict[str, Callable[[Setting, yaml.Node], Any]] = {
     "str": _read_str,
     "path": _read_path,
+    "optional path": _read_optional_path,
     "seconds": _read_seconds,
+    "days": _read_days,
+    "count": _read_count,
+    "size": _read_size,
     "port": _read_port,
     "bool": _read_bool,
     "choice": _read_choice,

@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SharedFsUnavailable
 from .names import SUFFIX, ImageName
+from .squashfs import SUPERBLOCK_BYTES, why_unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-SUPERBLOCK_BYTES = 96
-_MAGIC = b"hsqs"
-_MAJOR = slice(28, 30)
-_BYTES_USED = slice(40, 48)
-_READABLE_VERSION = 4
 
 _ALONE = 200
 """Fewer files than this are looked into one after the other."""
@@ -186,7 +181,7 @@ class Catalogue:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 return "no file"
-            reason = _refuse_content(os.pread(fd, SUPERBLOCK_BYTES, 0), status.st_size)
+            reason = why_unusable(os.pread(fd, SUPERBLOCK_BYTES, 0), status.st_size)
         except OSError as error:
             return f"cannot be read: {error.strerror}"
         finally:
@@ -213,30 +208,6 @@ def _refuse_entry(entry: os.DirEntry[str]) -> str:
         return "a name with characters that cannot be printed"
     if not entry.is_symlink() and not entry.is_file(follow_symlinks=False):
         return "no file"
-    return ""
-
-
-def _refuse_content(superblock: bytes, size_bytes: int) -> str:
-    """Say why a file is no image, from its first bytes; empty if it may be one.
-
-    A squashfs image begins with its superblock, little-endian: magic ``hsqs`` at 0, version at 28 (major) and 30
-    (minor), 64 bits at 40 with the bytes that the file system takes (``bytes_used``); the file is padded beyond that.
-    mksquashfs writes it last. Source: Linux, fs/squashfs/squashfs_fs.h, struct squashfs_super_block.
-    """
-    if not any(superblock):
-        return "not complete: it is empty, or begins with zeros"
-    if not superblock.startswith(_MAGIC):
-        return "no squashfs image"
-    if len(superblock) < SUPERBLOCK_BYTES:
-        return f"not complete: only {size_bytes} bytes are there"
-    version = int.from_bytes(superblock[_MAJOR], "little")
-    if version != _READABLE_VERSION:
-        return f"squashfs version {version}, and only version {_READABLE_VERSION} can be mounted"
-    bytes_used = int.from_bytes(superblock[_BYTES_USED], "little")
-    if bytes_used < SUPERBLOCK_BYTES:
-        return "a superblock that makes no sense"
-    if bytes_used > size_bytes:
-        return f"not complete: {size_bytes} of {bytes_used} bytes are there"
     return ""
 
 

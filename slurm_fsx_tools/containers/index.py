@@ -15,14 +15,13 @@ from ..errors import SharedFsUnavailable, SlurmFsxError, UntrustedFile
 from ..files import check_owner, read_trusted, write_atomically
 from .catalogue import Catalogue
 from .resolution import lasting_meanings
+from .store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..config.model import Config
 
-FOLDER = ".slurm-fsx"
-FILE = "index"
 _VERSION_LINE = b"# slurm-fsx index 1\n"
 _LIMIT_BYTES = 1 << 28
 _PATH_LIMIT_BYTES = 4096  # Linux: PATH_MAX
@@ -108,7 +107,7 @@ class Index(NamedTuple):
 
 def index_path(folder: str) -> str:
     """Give the path of a containers folder's index."""
-    return f"{folder}/{FOLDER}/{FILE}"
+    return Store(folder).index_file
 
 
 def read_index(path: str) -> Index:
@@ -227,6 +226,6 @@ def _open_index_folder(folder: str) -> int:
 def _write(index: Index, index_folder_fd: int, folder: str) -> None:
     try:
         # By the descriptor that was checked: where users may rename in the containers folder, a path could lead astray.
-        write_atomically(f"/proc/self/fd/{index_folder_fd}/{FILE}", index.format())
+        write_atomically(f"/proc/self/fd/{index_folder_fd}/{os.path.basename(index_path(folder))}", index.format())
     except OSError as error:
         raise OSError(error.errno, error.strerror, index_path(folder)) from error

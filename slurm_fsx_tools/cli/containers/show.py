@@ -1,4 +1,4 @@
-"""``slurm-fsx containers``: images in the catalogue, and what a container's name means."""
+"""``slurm-fsx containers list|resolve|index``: images in the catalogue, and what a container's name means."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..config.origin import config_path
-from ..config.snapshot import load_snapshot
-from ..containers.catalogue import Catalogue
-from ..containers.index import index_path, update_index
-from ..containers.names import SUFFIX, ContainerName, tag_order
-from ..containers.resolution import answers, nearest_names
-from ..errors import ImageNotFound, SlurmFsxError
-from ..node.journal import printable
-from ..plugins import load_plugins
+from ...config.origin import config_path
+from ...config.snapshot import load_snapshot
+from ...containers.catalogue import Catalogue
+from ...containers.index import index_path, update_index
+from ...containers.names import SUFFIX, ContainerName, tag_order
+from ...containers.resolution import answers, nearest_names
+from ...errors import ImageNotFound, SlurmFsxError
+from ...node.journal import printable
+from ...plugins import load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..config.model import Config, Snapshot
-    from ..containers.catalogue import Image
-    from ..containers.names import TagOrder
-    from ..plugins import Failure, PluginSet
+    from ...config.model import Config, Snapshot
+    from ...containers.catalogue import Image
+    from ...containers.names import TagOrder
+    from ...plugins import Failure, PluginSet
 
 RESOLVE_HOOK = "slurm_fsx_resolve_container"
 BUILTIN = "containers"
@@ -36,12 +36,7 @@ DRAWN_ROWS = 1000
 """How many rows rich may draw: it takes a second for some thousand."""
 
 
-@click.group()
-def containers() -> None:
-    """Show the images, and what a container's name means."""
-
-
-@containers.command("list")
+@click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
 def list_images(as_json: bool) -> None:
     """List the images, and what each short name means now.
@@ -84,7 +79,7 @@ def list_images(as_json: bool) -> None:
         click.echo(f"slurm-fsx: site plugins are asked first, and may choose otherwise: {', '.join(sites)}", err=True)
 
 
-@containers.command()
+@click.command()
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
 @click.option("--submit", is_flag=True, help="Say in one line why there is no image, as srun and sbatch need it.")
@@ -113,7 +108,7 @@ def resolve(name: str, as_json: bool, submit: bool, partition: str) -> None:
     click.echo(json.dumps(_describe_answer(name, path, snapshot.config), indent=2) if as_json else path)
 
 
-@containers.command()
+@click.command()
 def index() -> None:
     """Write the index; for root.
 
