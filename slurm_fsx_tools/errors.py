@@ -56,3 +56,11 @@ class DeadlineExceeded(SlurmFsxError):
 
 class SharedFsUnavailable(SlurmFsxError):
     """The shared file system is missing, or does not answer."""
+
+
+class SlurmUnavailable(SlurmFsxError):
+    """Slurm does not say what was asked of it."""
+
+
+class ImageInUse(SlurmFsxError):
+    """An image that must not be removed now."""
