@@ -56,3 +56,11 @@ class DeadlineExceeded(SlurmFsxError):
 
 class SharedFsUnavailable(SlurmFsxError):
     """The shared file system is missing, or does not answer."""
+
+
+class LockTimeout(SlurmFsxError):
+    """Somebody held a lock for longer than this process may wait."""
+
+
+class LockLost(SlurmFsxError):
+    """Another process has, or may have, taken a lock over from this one."""
