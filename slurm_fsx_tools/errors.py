@@ -64,3 +64,11 @@ class SlurmUnavailable(SlurmFsxError):
 
 class ImageInUse(SlurmFsxError):
     """An image that must not be removed now."""
+
+
+class LockTimeout(SlurmFsxError):
+    """Somebody held a lock for longer than this process may wait."""
+
+
+class LockLost(SlurmFsxError):
+    """Another process has, or may have, taken a lock over from this one."""
