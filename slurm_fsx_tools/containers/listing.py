@@ -64,13 +64,19 @@ class Listing(NamedTuple):
         return sorted(kept + decided, key=_by_length) if decided else kept
 
 
-def list_images(store: Store, config: Config, now_s: float) -> Listing:
+def list_images(store: Store, config: Config, now_s: float, few: int = FEW) -> Listing:
     """List a folder's images, by what root has kept of them where that still holds.
+
+    Args:
+        store: Where the images are.
+        config: Its aliases and preferred namespaces count.
+        now_s: Seconds since 1970.
+        few: In a folder with fewer files, each is looked at.
 
     Raises:
         SharedFsUnavailable: the folder cannot be listed.
     """
-    kept = _read_kept(store, config, now_s)
+    kept = _read_kept(store, config, now_s, few)
     return kept or list_anew(Catalogue.scan(store.folder), config)
 
 
@@ -135,7 +141,7 @@ def format_listing(catalogue: Catalogue, config: Config, now_s: float) -> bytes:
     return ("\n".join(lines) + "\n").encode()
 
 
-def _read_kept(store: Store, config: Config, now_s: float) -> Listing | None:
+def _read_kept(store: Store, config: Config, now_s: float, few: int) -> Listing | None:
     """Give the listing that root has kept; None where there is none that holds."""
     try:
         lines = read_trusted(store.listing_file, limit_bytes=LIMIT_BYTES).decode().split("\n")
@@ -147,17 +153,19 @@ def _read_kept(store: Store, config: Config, now_s: float) -> Listing | None:
             and fields["policy"] == config.policy
             and abs(now_s - int(fields["written"])) < LASTING_S
         )
-        return _restore(store, config, folder_ns, json.loads(lines[2]), lines[3:-1]) if holds else None
+        return _restore(store, config, folder_ns, json.loads(lines[2]), lines[3:-1], few) if holds else None
     except SharedFsUnavailable:
         raise
     except (OSError, SlurmFsxError, ValueError, LookupError, TypeError):
         return None  # it saves time, and is missed by nobody
 
 
-def _restore(store: Store, config: Config, folder_ns: int, rest: dict[str, Any], lines: list[str]) -> Listing | None:
+def _restore(
+    store: Store, config: Config, folder_ns: int, rest: dict[str, Any], lines: list[str], few: int
+) -> Listing | None:
     columns = [line.split(_BETWEEN_IMAGES) for line in lines] or [[] for _ in _COLUMNS]
     stems, registries, repositories, tags, digests, sizes, times, names = columns
-    if len({len(column) for column in columns}) > 1 or len(stems) + len(rest["uncertain"]) < FEW:
+    if len({len(column) for column in columns}) > 1 or len(stems) + len(rest["uncertain"]) < few:
         return None
     image_names = list(map(ImageName, registries, repositories, tags, digests))
     paths = [store.path(stem + SUFFIX) for stem in stems]
@@ -185,8 +193,7 @@ def _restore(store: Store, config: Config, folder_ns: int, rest: dict[str, Any],
             short[name] = answer
     if more:
         images = sorted(images + more, key=_by_name_and_version)
-    if found:
-        short = {name: short[name] for name in sorted(short)}
+    short = {name: short[name] for name in sorted(short)}
     return Listing(store.folder, images, short, catalogue.rejects, dict(zip(stems, names)), decided)
 
 

@@ -213,4 +213,4 @@ def _file(image: Image) -> str:
 
 
 def _place(image: Image) -> str:
-    return os.path.basename(image.path)
+    return image.path.rpartition("/")[2]
