@@ -120,10 +120,10 @@ def remove_image(file: str, store: Store, known_jobs: Collection[int] | None = N
             new_jobs = set() if known_jobs is None else read_use(store, file).jobs.difference(known_jobs)
             if new_jobs:
                 raise ImageInUse(f"{file} is in use by job {min(new_jobs)}", hint="wait until it has ended")
+            remove_record(store, file)
             os.unlink(file, dir_fd=folder_fd)
         finally:
             os.close(folder_fd)
-        remove_record(store, file)
         forget_image(store, file)
     return Removal(file, status.st_size if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0)
 

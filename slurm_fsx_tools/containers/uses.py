@@ -35,10 +35,15 @@ UNUSED = Use(frozenset(), 0.0)
 
 
 def read_uses(store: Store) -> dict[str, Use]:
-    """Give the use of each image that was ever used, by its file; nothing where the folder is not its owner's alone."""
+    """Give the use of each image that was ever used, by its file.
+
+    Raises:
+        OSError: the folder cannot be read.
+        UntrustedFile: somebody else could have written what is there.
+    """
     try:
         folder_fd = _open_uses(store)
-    except (OSError, UntrustedFile):
+    except FileNotFoundError:
         return {}
     try:
         found = {}
@@ -46,21 +51,25 @@ def read_uses(store: Store) -> dict[str, Use]:
             try:
                 found[file] = _read_use(folder_fd, file)
             except (OSError, UntrustedFile):
-                continue  # no folder, a link to one, or gone by now: no use of an image
+                continue  # no folder, or gone by now
         return found
     finally:
         os.close(folder_fd)
 
 
 def read_use(store: Store, file: str) -> Use:
-    """Give the use of one image, as it is now."""
+    """Give the use of one image, as it is now.
+
+    Raises:
+        OSError, UntrustedFile: as for `read_uses`.
+    """
     try:
         folder_fd = _open_uses(store)
-    except (OSError, UntrustedFile):
+    except FileNotFoundError:
         return UNUSED
     try:
         return _read_use(folder_fd, file)
-    except (OSError, UntrustedFile):
+    except FileNotFoundError:
         return UNUSED
     finally:
         os.close(folder_fd)

@@ -49,7 +49,11 @@ def list_images(as_json: bool) -> None:
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
     listing = list_catalogue(store, snapshot.config, time.time())
-    uses = read_uses(store)
+    try:
+        uses = read_uses(store)
+    except (SlurmFsxError, OSError) as error:
+        complain("who uses the images", error)
+        uses = {}
     if as_json:
         found = ((image.stem, read_record(store, _place(image))) for image in listing.images)
         records = {stem: record for stem, record in found if record}
