@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import shutil
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 UNSQUASHFS_TIMEOUT_S = 120.0
 """Some 100,000 files take two seconds."""
+
+AS_ROOT = "run this as root"
+"""What to do about an image that this user may not read."""
 
 _MEMORY_LIMIT_BYTES = 4 << 30
 _TALK_LIMIT_BYTES = 1 << 16
@@ -40,6 +44,9 @@ class Verification(NamedTuple):
 
     record: Record | None
     """None where the image was not imported by this software: then there is nothing to compare its bytes with."""
+
+    is_listed: bool
+    """Whether all its folders were read: by unsquashfs, where that is installed."""
 
     is_hashed: bool
     """Whether the whole file was read and compared."""
@@ -61,6 +68,8 @@ def verify(
     image = catalogue.image(stem)
     if image is None:
         reject = catalogue.reject(stem)
+        if reject and not os.access(store.path(file), os.R_OK) and os.path.exists(store.path(file)):
+            return Verification(file, reject.reason, AS_ROOT, read_record(store, file), False, False)
         return _damaged(file, reject.reason, read_record(store, file)) if reject else None
     place = image.path[len(catalogue.folder) + 1 :]
     record = read_record(store, place)
@@ -70,11 +79,12 @@ def verify(
         return None
     except OSError as error:
         return _damaged(file, f"it cannot be opened: {error.strerror}", record)
+    lister = shutil.which("unsquashfs")
     try:
         status = os.fstat(fd)
         if record and not describes(record, status):
             return _damaged(file, _difference(record, status), record)
-        problem = _why_unreadable(fd, status)
+        problem = _why_unreadable(lister, fd, status) if lister else ""
         if not problem and record and not is_quick:
             problem = _compare(fd, record, on_bytes)
     except OSError as error:
@@ -83,12 +93,12 @@ def verify(
         os.close(fd)
     if problem:
         return _damaged(file, problem, record)
-    return Verification(file, "", "", record, record is not None and not is_quick)
+    return Verification(file, "", "", record, bool(lister), record is not None and not is_quick)
 
 
 def _damaged(file: str, problem: str, record: Record | None) -> Verification:
     again = f"slurm-fsx containers import {record.uri}" if record else "copy it here again"
-    return Verification(file, problem, f"run: slurm-fsx containers remove {file}; then {again}", record, False)
+    return Verification(file, problem, f"run: slurm-fsx containers remove {file}; then {again}", record, False, False)
 
 
 def _difference(record: Record, status: os.stat_result) -> str:
@@ -110,13 +120,13 @@ def _compare(fd: int, record: Record, on_bytes: Callable[[int], None]) -> str:
     return "" if found == record.sha256 else f"its sha256 is {found}, and was {record.sha256} when it was imported"
 
 
-def _why_unreadable(fd: int, status: os.stat_result) -> str:
-    """Have unsquashfs read all folders of an image; say what it cannot read, empty where it can, or is not installed.
+def _why_unreadable(lister: str, fd: int, status: os.stat_result) -> str:
+    """Have unsquashfs read all folders of an image; say what it cannot read, empty where it can.
 
     The image may have been made to hurt its reader: so that is not root, has little memory and time, and what it says
     is cut.
     """
-    command = ["unsquashfs", "-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
+    command = [lister, "-no-progress", "-processors", "1", "-data-queue", "16", "-frag-queue", "16"]
     command += ["-lls", f"/proc/self/fd/{fd}"]
     user = _NOBODY if status.st_mode & 0o004 else status.st_uid
     become = {"user": user, "group": status.st_gid, "extra_groups": []} if os.geteuid() == 0 and user else {}
@@ -133,17 +143,15 @@ def _why_unreadable(fd: int, status: os.stat_result) -> str:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=talk,
-                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
+                env={"PATH": os.defpath, "LC_ALL": "C"},
                 pass_fds=(fd,),
                 preexec_fn=limit,  # this process has no thread
                 timeout=UNSQUASHFS_TIMEOUT_S,
                 check=False,
                 **become,  # type: ignore[call-overload]
             )
-        except FileNotFoundError:
-            return ""
         except subprocess.TimeoutExpired:
-            return f"unsquashfs has not read its folders within {UNSQUASHFS_TIMEOUT_S:.0f} s"
+            return f"unsquashfs has not read its folders within {UNSQUASHFS_TIMEOUT_S:g} s"
         if done.returncode == 0:
             return ""
         talk.seek(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from ...containers.removing import check_removable, file_of, remove_image
 from ...containers.store import Store
 from ...containers.user_caches import cached_images, remove_cached
 from ...containers.uses import UNUSED, forget_ended, read_uses
+from ...containers.verifying import AS_ROOT
 from ...containers.verifying import verify as verify_image
 from ...errors import SlurmFsxError, SlurmUnavailable
 from ...node.journal import printable
@@ -48,9 +50,10 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     checksum of the whole file. An image without a record was not imported by this software; nothing is known of its
     bytes.
 
-    Exits with 1 if an image is damaged; what to do is said behind it.
+    Exits with 1 if an image is damaged or cannot be read; what to do is said behind it.
 
-    --json prints for each image: file; state (ok, no record, damaged); problem and hint, or null; hashed; digest.
+    --json prints for each image: file; state (ok, no record, not readable, damaged); problem and hint, or null;
+    hashed; digest.
     """
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
@@ -69,7 +72,7 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     if not as_json:
         for each in damaged:
             click.echo(
-                f"slurm-fsx: {each.file} is damaged: {printable(each.problem)}\n           {each.hint}", err=True
+                f"slurm-fsx: {each.file} is {_state(each)}: {printable(each.problem)}\n           {each.hint}", err=True
             )
     raise SystemExit(1 if damaged else 0)
 
@@ -88,6 +91,7 @@ def remove(names: tuple[str, ...], force: bool) -> None:
     """
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
+    _check_may_change(store)
     catalogue = Catalogue(store.folder)
     files = list(dict.fromkeys(file_of(name, catalogue) for name in names))
     uses = read_uses(store)
@@ -134,6 +138,8 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
     does = yes and not dry_run
+    if does:
+        _check_may_change(store)
     if caches:
         _prune_caches(store, older_than or 0, does, as_json)
         return
@@ -148,7 +154,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     going = [verdict.image for verdict in verdicts if verdict.goes]
     if not does:
         total = sum(image.size_bytes for image in going)
-        click.echo(f"{len(going)} images would go, {size(total)}: run this again with --yes", err=True)
+        click.echo(_proposal(len(going), total), err=True)
         return
     removed, failed = [], 0
     for image in going:
@@ -178,17 +184,22 @@ def _prune_caches(store: Store, older_than_days: float, does: bool, as_json: boo
             (_goes(goes), str(uid), size(size_bytes), file, reason) for uid, file, size_bytes, goes, reason in rows
         ]
         print_table(("", "user", "size", "file", "why"), shown)
-    total = size(sum(image.size_bytes for image in (gone if does else going)))
-    done = (
-        f"removed {len(gone)} images, {total} freed"
-        if does
-        else f"{len(going)} images would go, {total}: run this again with --yes"
-    )
+    total = sum(image.size_bytes for image in (gone if does else going))
+    done = f"{_images(len(gone))} removed, {size(total)} freed" if does else _proposal(len(going), total)
     click.echo(done, err=True)
 
 
 def _cached_row(image: CachedImage, goes: bool, now_s: float) -> tuple[int, str, int, bool, str]:
     return image.uid, image.file, image.size_bytes, goes, f"last used {(now_s - image.used_s) / DAY_S:.0f} days ago"
+
+
+def _check_may_change(store: Store) -> None:
+    try:
+        owner = os.stat(store.folder).st_uid
+    except FileNotFoundError:
+        return  # who lists it says so
+    if os.geteuid() not in (0, owner):
+        raise SlurmFsxError(f"the images in {store.folder} are not yours to remove", hint="run this as root")
 
 
 def _ask_slurm(otherwise: str) -> Collection[int]:
@@ -203,10 +214,12 @@ def _ask_slurm(otherwise: str) -> Collection[int]:
 
 def _finish(removed: Collection[Removal], snapshot: Snapshot) -> None:
     """Say what is gone, and tell submissions."""
+    for removal in removed:
+        click.echo(f"removed {removal.file}", err=True)
+    freed_bytes = sum(removal.freed_bytes for removal in removed)
+    click.echo(f"{_images(len(removed))} removed, {size(freed_bytes)} freed", err=True)
     if removed:
         publish(snapshot, complain)
-        total = size(sum(removal.freed_bytes for removal in removed))
-        click.echo(f"removed {', '.join(removal.file for removal in removed)}: {total} freed")
 
 
 def _print_verdicts(verdicts: Collection[Verdict], as_json: bool) -> None:
@@ -231,22 +244,35 @@ def _print_verdicts(verdicts: Collection[Verdict], as_json: bool) -> None:
         )
 
 
+def _images(number: int) -> str:
+    return "1 image" if number == 1 else f"{number} images"
+
+
+def _proposal(number: int, size_bytes: int) -> str:
+    return f"{_images(number)} would go, {size(size_bytes)}: run this again with --yes"
+
+
 def _goes(goes: bool) -> str:
     return "goes" if goes else "stays"
 
 
 def _state(verification: Verification) -> str:
+    if verification.hint == AS_ROOT:
+        return "not readable"
     return "damaged" if verification.problem else "ok" if verification.record else "no record"
 
 
 def _checked(verification: Verification) -> str:
     if verification.problem:
         return ""
-    if verification.record is None:
-        return "superblock and folders: it was not imported by this software"
-    return (
-        "superblock, size, time, folders and checksum" if verification.is_hashed else "superblock, size, time, folders"
-    )
+    parts = ["superblock"]
+    if verification.record:
+        parts.append("size and time")
+    if verification.is_listed:
+        parts.append("folders")
+    if verification.is_hashed:
+        parts.append("checksum")
+    return ", ".join(parts)
 
 
 def _describe(verification: Verification) -> dict[str, Any]:
