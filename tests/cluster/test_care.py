@@ -104,7 +104,7 @@ def test_a_suspended_job_is_active(site: Site) -> None:
 def test_an_image_in_use_stays_and_goes_after_the_job_has_ended(site: Site) -> None:
     cluster = site.cluster
     file = f"{TOOLS[0]}.sqsh"
-    job = cluster.sbatch('#!/bin/sh\nsrun sh -c "echo started; sleep 300"\n', f"--container-name={TOOLS[0]}")
+    job = cluster.sbatch("#!/bin/sh\necho started\nsleep 300\n", f"--container-name={TOOLS[0]}")
     cluster.wait_until(lambda: "started" in job.output, "the container running")
     mark(cluster, TOOLS[0], job.id)
     ended = mark(cluster, TOOLS[2], 4_000_000)
