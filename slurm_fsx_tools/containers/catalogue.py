@@ -118,6 +118,10 @@ class Catalogue:
             self.look_into([stem])
         return self._images.get(stem)
 
+    def images_of(self, stems: Iterable[str]) -> list[Image]:
+        """Give the images among these files, in their order."""
+        return [image for stem in stems for image in [self.image(stem)] if image]
+
     def reject(self, stem: str) -> Reject | None:
         """Give the reject with this stem."""
         return self._rejects.get(stem + SUFFIX)

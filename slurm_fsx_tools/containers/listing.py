@@ -2,9 +2,9 @@
 
 Looking into thousands of files takes a second, and longer on a shared file system. So root keeps what it saw beside the
 index (`format_listing`), for as long as the folder's entries stay as they are, and a day at most: an image that is
-overwritten in place leaves the folder's time as it was, and only a new look shows its size. Looked at each time are all
-files that root found no image every user may read, links, and files that were changed within the hour before; so are
-all files of a folder with few. Nobody starts a job by a listing: `resolution` looks at the file itself.
+overwritten or closed to others in place leaves the folder's time as it was, and only a new look shows that. Looked at
+each time are all files that root found no image every user may read, links, and files that were changed within the
+hour before; so are all files of a folder with few. Nobody starts a job by a listing: `resolution` looks at the file.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import ImageNotFound, SharedFsUnavailable, SlurmFsxError
+from ..errors import ImageNotFound, SlurmFsxError
 from ..files import read_trusted
 from .catalogue import Catalogue, Image, Known, Reject
 from .names import SUFFIX, ImageName, tag_order
@@ -125,7 +125,7 @@ def format_listing(catalogue: Catalogue, config: Config, now_s: float) -> bytes:
         },
         "refused": catalogue.refused,
     }
-    header = f"# folder={catalogue.modified_ns} policy={config.policy} written={now_s:.0f}"
+    header = f"# folder={catalogue.modified_ns} policy={config.policy} written={now_s:.0f} images={len(certain)}"
     lines = [VERSION_LINE, header, json.dumps(rest)]
     rows = [
         (
@@ -153,48 +153,57 @@ def _read_kept(store: Store, config: Config, now_s: float, few: int) -> Listing 
             and fields["policy"] == config.policy
             and abs(now_s - int(fields["written"])) < LASTING_S
         )
-        return _restore(store, config, folder_ns, json.loads(lines[2]), lines[3:-1], few) if holds else None
-    except SharedFsUnavailable:
-        raise
-    except (OSError, SlurmFsxError, ValueError, LookupError, TypeError):
+        if not holds:
+            return None
+        rest = json.loads(lines[2])
+        columns = [line.split(_BETWEEN_IMAGES) for line in lines[3:-1]] or [[] for _ in _COLUMNS]
+        count = int(fields["images"])
+        if [len(column) for column in columns] != [count] * len(_COLUMNS) or count + len(rest["uncertain"]) < few:
+            return None
+        return _complete(_restore(store, folder_ns, rest, columns), config, rest, columns)
+    except (OSError, SlurmFsxError, ValueError, LookupError, TypeError, AttributeError):
         return None  # it saves time, and is missed by nobody
 
 
-def _restore(
-    store: Store, config: Config, folder_ns: int, rest: dict[str, Any], lines: list[str], few: int
-) -> Listing | None:
-    columns = [line.split(_BETWEEN_IMAGES) for line in lines] or [[] for _ in _COLUMNS]
-    stems, registries, repositories, tags, digests, sizes, times, names = columns
-    if len({len(column) for column in columns}) > 1 or len(stems) + len(rest["uncertain"]) < few:
-        return None
-    image_names = list(map(ImageName, registries, repositories, tags, digests))
+def _restore(store: Store, folder_ns: int, rest: dict[str, Any], columns: list[list[str]]) -> Catalogue:
+    """Make the catalogue again, and look into what is not certain."""
+    stems, registries, repositories, tags, digests, sizes, times, _ = columns
+    names = list(map(ImageName, registries, repositories, tags, digests))
     paths = [store.path(stem + SUFFIX) for stem in stems]
-    images = list(map(Image, stems, image_names, paths, map(int, sizes), map(float, times), repeat(True)))
-    by_stem = dict(zip(stems, images))
+    images = map(Image, stems, names, paths, map(int, sizes), map(float, times), repeat(True))
+    uncertain: dict[str, bool] = rest["uncertain"]
     known = Known(
         folder_ns,
-        {**dict(zip(stems, image_names)), **{stem: ImageName.from_file_name(stem) for stem in rest["uncertain"]}},
-        by_stem,
-        [stem for stem, is_link in rest["uncertain"].items() if is_link],
+        {**dict(zip(stems, names)), **{stem: ImageName.from_file_name(stem) for stem in uncertain}},
+        dict(zip(stems, images)),
+        [stem for stem, is_link in uncertain.items() if is_link],
         [Reject(*reject) for reject in rest["refused"]],
     )
     catalogue = Catalogue(store.folder, known)
-    catalogue.look_into(rest["uncertain"])
-    more = [image for stem in rest["uncertain"] for image in [catalogue.image(stem)] if image]
-    found = answers_to(rest["disputed"], catalogue, config)
-    short: dict[str, Image | ImageNotFound] = {name: by_stem[stem] for name, stem in rest["means"].items()}
+    catalogue.look_into(uncertain)
+    return catalogue
+
+
+def _complete(catalogue: Catalogue, config: Config, rest: dict[str, Any], columns: list[list[str]]) -> Listing:
+    """Decide about the names on which a file that is not certain has a claim; the others mean what they meant."""
+    stems, names = columns[0], columns[-1]
+    images = catalogue.images_of(stems)
+    also = catalogue.images_of(rest["uncertain"])
+    if also:
+        images = sorted(images + also, key=_by_name_and_version)
+    short: dict[str, Image | ImageNotFound] = {
+        name: image for name, stem in rest["means"].items() for image in catalogue.images_of([stem])
+    }
     short.update({name: ImageNotFound(*words) for name, words in rest["missed"].items()})
     decided: dict[str, list[str]] = {}
-    for name, answer in found.items():
+    for name, answer in answers_to(rest["disputed"], catalogue, config).items():
         if not isinstance(answer, ImageNotFound):
             decided.setdefault(answer.stem, []).append(name)
-        owners = (catalogue.image(stem) for stem in rest["disputed"][name])
-        if name in config["containers.aliases"] or any(image and image.name.short_name == name for image in owners):
+        owners = catalogue.images_of(rest["disputed"][name])
+        if name in config["containers.aliases"] or any(image.name.short_name == name for image in owners):
             short[name] = answer
-    if more:
-        images = sorted(images + more, key=_by_name_and_version)
     short = {name: short[name] for name in sorted(short)}
-    return Listing(store.folder, images, short, catalogue.rejects, dict(zip(stems, names)), decided)
+    return Listing(catalogue.folder, images, short, catalogue.rejects, dict(zip(stems, names)), decided)
 
 
 def _is_certain(image: Image, catalogue: Catalogue, now_s: float) -> bool:
