@@ -102,3 +102,11 @@ class Interrupted(SlurmFsxError):
     """Work that was ended by a signal."""
 
     exit_code = 130
+
+
+class LockTimeout(SlurmFsxError):
+    """Somebody held a lock for longer than this process may wait."""
+
+
+class LockLost(SlurmFsxError):
+    """Another process has, or may have, taken a lock over from this one."""

@@ -113,10 +113,10 @@ def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None
         raise
 
 
-def remove(path: str) -> bool:
+def remove(path: str, dir_fd: int | None = None) -> bool:
     """Remove a file; say whether it was there."""
     try:
-        os.unlink(path)
+        os.unlink(path, dir_fd=dir_fd)
     except FileNotFoundError:
         return False
     return True
