@@ -13,7 +13,8 @@ import json
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, UntrustedFile
 from ..files import open_trusted, read_all
@@ -35,7 +36,8 @@ to fetch a token from must not get the token of that host's users.
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})\Z")
 
 
-class Credentials(NamedTuple):
+@dataclass(frozen=True, repr=False)
+class Credentials:
     """A user of a registry. Its text shows no password, wherever it is printed."""
 
     user: str
@@ -48,8 +50,6 @@ class Credentials(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Credentials(user={self.user!r})"
-
-    __str__ = __repr__
 
 
 def credentials_path(environ: Mapping[str, str]) -> str:

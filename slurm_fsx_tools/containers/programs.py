@@ -225,6 +225,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(command: Sequence[str], code: int, lines: list[str]) -> ImportFailed:
     said = next((line for line in reversed(lines) if line), "it said nothing")
     if any(sign in line.lower() for line in lines for sign in _FULL):
-        return NoSpace(f"{os.path.basename(command[0])} found no room: {said[:500]}", hint="make room, and run it again")
+        return NoSpace(
+            f"{os.path.basename(command[0])} found no room: {said[:500]}", hint="make room, and run it again"
+        )
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
     return ProgramFailed(f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="see the image's log")
