@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STALL_S = 300.0
 """How long a program may neither read nor write nor say anything, before it counts as hung."""
 
+_NAMESPACE = ("--pid", "--fork", "--kill-child", "--mount-proc")
 _LOOK_S = 0.5
 _END_S = 5.0
 _KEPT_LINES = 20
@@ -169,14 +170,14 @@ def _leash() -> list[str]:
         leash += [setpriv, "--pdeathsig", "KILL"]
     unshare = find_program("unshare")
     if os.geteuid() == 0 and unshare and _can_unshare(unshare):
-        leash += [unshare, "--pid", "--fork", "--kill-child"]
+        leash += [unshare, *_NAMESPACE]
     return leash
 
 
 def _can_unshare(unshare: str) -> bool:
     """Whether PID namespaces can be made here: a container may forbid it."""
     if unshare not in _unshares:
-        tried = subprocess.run([unshare, "--pid", "--fork", "--kill-child", "true"], check=False, capture_output=True)
+        tried = subprocess.run([unshare, *_NAMESPACE, "true"], check=False, capture_output=True)
         _unshares[unshare] = tried.returncode == 0
     return _unshares[unshare]
 
