@@ -10,7 +10,7 @@ PREFIX ?= /opt/slurm-fsx
 VENV := .venv
 SOURCES := setup.cfg pyproject.toml $(shell find slurm_fsx_tools -name '*.py')
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
-NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/*)
+NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
 
 .PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:

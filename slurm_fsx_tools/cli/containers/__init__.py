@@ -9,7 +9,12 @@ from ..lazy import Entry, LazyGroup
 ENTRIES = {
     "index": Entry(f"{__package__}.show", "index", "Write the index, by which submissions find an image at once."),
     "list": Entry(f"{__package__}.show", "list_images", "List the images, and what each short name means now."),
+    "prune": Entry(
+        f"{__package__}.care", "prune", "Let go of images that are not needed any more; first only say which."
+    ),
+    "remove": Entry(f"{__package__}.care", "remove", "Remove images, with their records."),
     "resolve": Entry(f"{__package__}.show", "resolve", "Print the path of the image that a name means."),
+    "verify": Entry(f"{__package__}.care", "verify", "See whether images are whole, and as they were imported."),
 }
 
 
