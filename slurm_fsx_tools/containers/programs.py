@@ -230,4 +230,6 @@ def _failure(command: Sequence[str], code: int, lines: list[str]) -> ImportFaile
             f"{os.path.basename(command[0])} found no room: {said[:500]}", hint="make room, and run it again"
         )
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-    return ProgramFailed(f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="see the image's log")
+    return ProgramFailed(
+        f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="run it again: what was downloaded is used"
+    )
