@@ -36,7 +36,7 @@ packages:
 	@lab/install-packages
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
-$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS)
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
@@ -61,6 +61,7 @@ define install_node_side
 		install -D -m 755 "$$script" "$(1)/share/slurm-fsx/$$script" && \
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/share/slurm-fsx/$$script" || exit 1; \
 	done
+	install -D -m 644 share/containers.txt $(1)/share/slurm-fsx/containers.txt
 endef
 
 clean:
