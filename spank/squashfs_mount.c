@@ -66,6 +66,34 @@ const char *program_find(const char *name, char *path, size_t size)
 	return NULL;
 }
 
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	/* Best effort: a node without this file has nothing to leave. */
+	if (fd >= 0) {
+		if (write(fd, text, strlen(text)) < 0)
+			errno = 0;
+		close(fd);
+	}
+}
+
+/*
+ * A container's root outlives the step that prepared it: squashfuse must not end with that step's cgroup, nor be spared
+ * when memory is short because slurmstepd is.
+ */
+static void leave_step(void)
+{
+	static const char *const groups[] = {"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/freezer/cgroup.procs",
+					     "/sys/fs/cgroup/memory/cgroup.procs", "/sys/fs/cgroup/cpuset/cgroup.procs",
+					     "/sys/fs/cgroup/devices/cgroup.procs",
+					     "/sys/fs/cgroup/cpu,cpuacct/cgroup.procs"};
+
+	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
+		write_text(groups[i], "0");
+	write_text("/proc/self/oom_score_adj", "0");
+}
+
 /* Becomes squashfuse, which serves the mount on `fuse` until it is unmounted. Only async-signal-safe calls. */
 static void serve(const struct user *user, int image, int fuse, char *const argv[])
 {
@@ -106,12 +134,23 @@ static int look(void *context, int out)
 	return write(out, &error, 1) == 1 ? 0 : 1;
 }
 
-int squashfs_mount(const struct user *user, int image, const char *squashfuse, const char *point, int timeout_ms)
+const char *squashfs_can_mount(char *path, size_t size)
+{
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fuse < 0)
+		return NULL;
+	close(fuse);
+	return program_find("squashfuse", path, size);
+}
+
+int squashfs_mount(const struct user *user, int image, const char *squashfuse, const char *point, bool is_layer,
+		   int timeout_ms, pid_t *server)
 {
 	char data[128], owner[64], byte[2] = "";
 	char *argv[] = {(char *)squashfuse, "-f", "-o", owner, "/proc/self/fd/3", "/dev/fd/4", NULL};
 	struct child_answer answer = {.buffer = byte, .room = sizeof(byte)};
-	int fuse = -1;
+	int fuse = -1, ids[2] = {-1, -1};
 	int rv = 0;
 	pid_t pid;
 
@@ -122,7 +161,12 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 		rv = -errno;
 		goto done;
 	}
-	snprintf(data, sizeof(data), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", fuse, user->uid, user->gid);
+	if (pipe2(ids, O_CLOEXEC) < 0) {
+		rv = -errno;
+		goto done;
+	}
+	snprintf(data, sizeof(data), "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s", fuse, user->uid, user->gid,
+		 is_layer ? ",allow_other" : "");
 	snprintf(owner, sizeof(owner), "ro,uid=%u,gid=%u", user->uid, user->gid);
 	if (mount("squashfuse", point, "fuse.squashfuse", MS_RDONLY | MS_NOSUID | MS_NODEV, data) < 0) {
 		rv = -errno;
@@ -136,11 +180,22 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 	}
 	if (pid == 0) {
 		pid = fork();
-		if (pid == 0)
+		if (pid == 0) {
+			if (is_layer)
+				leave_step();
 			serve(user, image, fuse, argv);
-		_exit(pid < 0 ? 1 : 0);
+		}
+		_exit(pid > 0 && write(ids[1], &pid, sizeof(pid)) == sizeof(pid) ? 0 : 1);
 	}
 	waitpid(pid, NULL, 0);
+	close(ids[1]);
+	ids[1] = -1;
+	if (read(ids[0], &pid, sizeof(pid)) != sizeof(pid)) {
+		rv = -EAGAIN;
+		goto done;
+	}
+	if (server != NULL)
+		*server = pid;
 	/* Once ours is closed, the end of squashfuse ends the mount: whoever waits on it gets an error, no hang. */
 	close(fuse);
 	fuse = -1;
@@ -152,6 +207,9 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 done:
 	if (fuse >= 0)
 		close(fuse);
+	for (size_t i = 0; i < 2; i++)
+		if (ids[i] >= 0)
+			close(ids[i]);
 	if (rv < 0)
 		squashfs_unmount(point);
 	return rv;
