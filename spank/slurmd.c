@@ -29,7 +29,7 @@ static void release_roots(uint32_t job)
 	plugin_conf_read(conf_path, options.config, 0, &conf);
 	count = roots_release(conf.state_dir, options.run_dir, job, complain);
 	if (count > 0)
-		slurm_info("slurm-fsx: took away %d container roots of job %u", count, job);
+		slurm_info("slurm-fsx: took away the containers of job %u (%d)", job, count);
 }
 
 static void remove_mounts(uint32_t job)

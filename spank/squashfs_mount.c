@@ -80,17 +80,31 @@ static void write_text(const char *path, const char *text)
 
 /*
  * A container's root outlives the step that prepared it: squashfuse must not end with that step's cgroup, nor be spared
- * when memory is short because slurmstepd is.
+ * when memory is short because slurmstepd is. Lines of /proc/self/cgroup are `NUMBER:CONTROLLERS:PATH`; Slurm calls its
+ * folders job_NUMBER, in cgroup v1 and v2.
  */
 static void leave_step(void)
 {
-	static const char *const groups[] = {"/sys/fs/cgroup/cgroup.procs", "/sys/fs/cgroup/freezer/cgroup.procs",
-					     "/sys/fs/cgroup/memory/cgroup.procs", "/sys/fs/cgroup/cpuset/cgroup.procs",
-					     "/sys/fs/cgroup/devices/cgroup.procs",
-					     "/sys/fs/cgroup/cpu,cpuacct/cgroup.procs"};
+	char text[8192], path[512];
+	int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
-	for (size_t i = 0; i < sizeof(groups) / sizeof(groups[0]); i++)
-		write_text(groups[i], "0");
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	for (char *line = text, *next; line != NULL && *line != '\0'; line = next) {
+		char *controllers = strchr(line, ':'), *group;
+
+		next = strchr(line, '\n');
+		if (next != NULL)
+			*next++ = '\0';
+		group = controllers != NULL ? strchr(++controllers, ':') : NULL;
+		if (group == NULL || strstr(group, "/job_") == NULL)
+			continue;
+		*group = '\0';
+		snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/cgroup.procs", controllers);
+		write_text(path, "0");
+	}
 	write_text("/proc/self/oom_score_adj", "0");
 }
 
@@ -199,7 +213,8 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 	/* Once ours is closed, the end of squashfuse ends the mount: whoever waits on it gets an error, no hang. */
 	close(fuse);
 	fuse = -1;
-	rv = child_run(user, look, (void *)point, timeout_ms, &answer);
+	/* The folder around a layer is root's alone. */
+	rv = child_run(is_layer ? NULL : user, look, (void *)point, timeout_ms, &answer);
 	if (rv == 0 && answer.length == 1)
 		rv = -(int)(unsigned char)byte[0];
 	else if (rv == 0)

@@ -64,11 +64,12 @@ static void tell(int rv, const char *name, const char *image, const char *why)
 	}
 }
 
-static void prepare(spank_t spank, const struct user *user, const char *name_text, const char *image)
+static int prepare(spank_t spank, const struct user *user, const char *name_text, const char *image)
 {
 	char name[NAME_SIZE], container[NAME_SIZE + 32], program[PATH_MAX], why[2 * PATH_MAX] = "";
 	char **variables = NULL;
 	struct words environment = {0};
+	int rv;
 	struct preparation wish = {
 		.user = user,
 		.job = step.job,
@@ -86,10 +87,10 @@ static void prepare(spank_t spank, const struct user *user, const char *name_tex
 	};
 
 	if (is_for_pyxis_alone(name_text) || name_cut(name_text, name) < 0)
-		return;
+		return 0;
 	if (enroot_find(getenv("PATH"), program) == NULL) {
 		slurm_error("slurm-fsx: the container %s is left to Pyxis: enroot is not in slurmd's PATH", name);
-		return;
+		return 0;
 	}
 	if (options.scope_is_global)
 		snprintf(container, sizeof(container), "pyxis_%s", name);
@@ -97,9 +98,10 @@ static void prepare(spank_t spank, const struct user *user, const char *name_tex
 		snprintf(container, sizeof(container), "pyxis_%u_%s", step.job, name);
 	spank_get_item(spank, S_JOB_ENV, &variables);
 	enroot_environment(environ, variables, &environment);
-	if (!environment.failed)
-		tell(root_prepare(&wish, why, sizeof(why)), name, image, why);
+	rv = environment.failed ? -ENOMEM : root_prepare(&wish, why, sizeof(why));
+	tell(rv, name, image, why);
 	words_free(&environment);
+	return rv;
 }
 
 void step_root_prepare(spank_t spank)
@@ -117,8 +119,9 @@ void step_root_prepare(spank_t spank)
 	if (step_user(spank, &user) < 0)
 		return;
 	if (path_is_sane(image)) {
-		if (name != NULL && step.conf.prepare != PREPARE_OFF)
-			prepare(spank, &user, name, image);
+		/* A file system that gave no answer is not asked again. */
+		if (name != NULL && step.conf.prepare != PREPARE_OFF && prepare(spank, &user, name, image) == -ETIMEDOUT)
+			return;
 		if (catalogue_mark_use(step.conf.containers, image, step.job, MARK_TIMEOUT_MS) < 0)
 			slurm_debug("slurm-fsx: no mark of the use of %s", image);
 	} else if (image[0] != '.' && catalogue_make_cache(step.conf.containers, user.uid, user.gid, MARK_TIMEOUT_MS) < 0) {
