@@ -155,7 +155,7 @@ int enroot_data_path(const struct user *user, const char *program, const struct 
 int enroot_create(const struct user *user, const char *program, const struct words *environment, const char *container,
 		  const char *image, int timeout_ms, char *why, size_t size)
 {
-	char output[4096];
+	char output[4096] = "";
 	/* --force: what an attempt that was killed has left under this name is no container. */
 	char *argv[] = {(char *)program, (char *)"create", (char *)"--force", (char *)"--name", (char *)container,
 			(char *)"--",    (char *)image,    NULL};
