@@ -154,6 +154,15 @@ def publish(staged: str, path: str) -> None:
             os.close(fd)
 
 
+def move(source: str, target: str, source_fd: int | None = None, target_fd: int | None = None) -> None:
+    """Give a file or folder another name on the same file system; an existing empty folder is replaced.
+
+    Raises:
+        OSError: the source is missing, or the target cannot be made.
+    """
+    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
 def remove(path: str, dir_fd: int | None = None) -> bool:
     """Remove a file; say whether it was there."""
     try:

@@ -131,6 +131,7 @@ int child_run(const struct user *user, child_work *work, void *context, int time
 	pid_t pid;
 
 	answer->length = 0;
+	answer->pid = 0;
 	answer->fd = -1;
 	answer->exit_code = -1;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
@@ -146,6 +147,7 @@ int child_run(const struct user *user, child_work *work, void *context, int time
 		_exit(user != NULL && become(user) < 0 ? 126 : work(context, ends[1]));
 	}
 	close(ends[1]);
+	answer->pid = pid;
 	for (;;) {
 		struct pollfd ready = {.fd = ends[0], .events = POLLIN};
 		long long left = deadline - now_ms();

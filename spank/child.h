@@ -26,6 +26,7 @@ struct child_answer {
 	char *buffer; /* NUL-terminated */
 	size_t room;  /* of the buffer, in */
 	size_t length;
+	pid_t pid;    /* the child's, which may be no more */
 	int fd;       /* a descriptor that the child sent, or -1 */
 	int exit_code; /* -1 where the child was ended by a signal, or somebody else has reaped it */
 };

@@ -28,17 +28,32 @@ static void unescape(const char *field, char path[PATH_MAX])
 	path[length < PATH_MAX - 1 ? length : 0] = '\0';
 }
 
+/* The mount point's field of a line that ends at `end` (NULL = with the text), or NULL. */
+static const char *point_field(const char *line, const char *end)
+{
+	for (int i = 1; i < MOUNT_POINT_FIELD && line != NULL; i++) {
+		line = strchr(line, ' ');
+		line = line == NULL || (end != NULL && line > end) ? NULL : line + 1;
+	}
+	return line;
+}
+
+void mountinfo_point(const char *line, char path[PATH_MAX])
+{
+	const char *field = point_field(line, NULL);
+
+	path[0] = '\0';
+	if (field != NULL)
+		unescape(field, path);
+}
+
 bool mountinfo_covers(const char *text, const char *path)
 {
 	char point[PATH_MAX];
 
 	for (const char *line = text; line != NULL && *line != '\0';) {
-		const char *field = line, *next = strchr(line, '\n');
+		const char *next = strchr(line, '\n'), *field = point_field(line, next);
 
-		for (int i = 1; i < MOUNT_POINT_FIELD && field != NULL; i++) {
-			field = strchr(field, ' ');
-			field = field == NULL || (next != NULL && field > next) ? NULL : field + 1;
-		}
 		/* Nearly every line ends here: the second character tells. */
 		if (field != NULL && field[0] == '/' && field[1] == path[1]) {
 			unescape(field, point);

@@ -2,6 +2,7 @@
 #ifndef SLURM_FSX_MOUNTINFO_H
 #define SLURM_FSX_MOUNTINFO_H
 
+#include <limits.h>
 #include <stdbool.h>
 
 /* Whether a mount point other than `/` stands at or above `path`, by the text of /proc/self/mountinfo. */
@@ -9,5 +10,8 @@ bool mountinfo_covers(const char *text, const char *path);
 
 /* Reads /proc/self/mountinfo. 0 and *text (to free), or -errno. */
 int mountinfo_read(char **text);
+
+/* Copies the mount point of one line; empty where the line has none. */
+void mountinfo_point(const char *line, char path[PATH_MAX]);
 
 #endif

@@ -39,6 +39,12 @@ static bool read_runtime(const char *value)
 	return false;
 }
 
+static bool read_scope(const char *value)
+{
+	options.scope_is_global = strcmp(value, "global") == 0;
+	return options.scope_is_global || strcmp(value, "job") == 0;
+}
+
 static bool read_path(char target[PATH_MAX], const char *value)
 {
 	if (!path_is_sane(value))
@@ -69,6 +75,7 @@ static const struct {
 } settings[] = {
 	{"line", "before or after", read_line},
 	{"runtime", "pyxis, enroot or bwrap", read_runtime},
+	{"container_scope", "job or global, as on Pyxis's line", read_scope},
 	{"config", "an absolute path", read_config},
 	{"run_dir", "an absolute path", read_run_dir},
 	{"command", "an absolute path", read_command},
@@ -87,7 +94,7 @@ int options_read(int ac, char **av, bool report)
 		if (j == SETTING_COUNT) {
 			if (report)
 				slurm_error("slurm-fsx: plugstack.conf: unknown option %s is ignored; known are line=, "
-					    "runtime=, config=, run_dir= and command=", av[i]);
+					    "runtime=, container_scope=, config=, run_dir= and command=", av[i]);
 		} else if (av[i][length] != '=' || !settings[j].read(av[i] + length + 1)) {
 			if (report)
 				slurm_error("slurm-fsx: plugstack.conf: %s is ignored; %s= takes %s", av[i],

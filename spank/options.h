@@ -14,6 +14,7 @@ enum { LINE_BEFORE = 1, LINE_AFTER = 2 };
 
 struct options {
 	enum runtime runtime;
+	bool scope_is_global; /* Pyxis's container_scope, which its own line says */
 	char config[PATH_MAX];
 	char run_dir[PATH_MAX];
 	char command[PATH_MAX];

@@ -44,6 +44,7 @@ int plugin_conf_read(const char *path, const char *config, uid_t owner, struct p
 	snprintf(conf->containers, sizeof(conf->containers), "/fsx/containers");
 	snprintf(conf->index, sizeof(conf->index), "/fsx/containers/.slurm-fsx/index");
 	snprintf(conf->policy, sizeof(conf->policy), "default");
+	snprintf(conf->state_dir, sizeof(conf->state_dir), "/var/lib/slurm-fsx/containers");
 
 	rv = trusted_file_read(path, owner, FILE_LIMIT, &text, &size);
 	if (rv == 0 && strncmp(text, header, sizeof(header) - 1) != 0)
@@ -72,6 +73,14 @@ int plugin_conf_read(const char *path, const char *config, uid_t owner, struct p
 			set_path(conf->containers, value);
 		else if (strcmp(line, "index") == 0)
 			set_path(conf->index, value);
+		else if (strcmp(line, "state_dir") == 0)
+			set_path(conf->state_dir, value);
+		else if (strcmp(line, "stage") == 0)
+			set_path(conf->stage, value);
+		else if (strcmp(line, "prepare") == 0)
+			conf->prepare = strcmp(value, "off") == 0    ? PREPARE_OFF :
+					strcmp(value, "unpack") == 0 ? PREPARE_UNPACK :
+								       PREPARE_MOUNT;
 		else if (strcmp(line, "unknown_name") == 0)
 			conf->reject_unknown = strcmp(value, "reject") == 0;
 		else if (strcmp(line, "policy") == 0)

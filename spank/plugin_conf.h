@@ -6,11 +6,17 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+/* containers.prepare */
+enum prepare { PREPARE_MOUNT, PREPARE_UNPACK, PREPARE_OFF };
+
 struct plugin_conf {
 	char fsx_root[PATH_MAX];
 	char containers[PATH_MAX];
 	char index[PATH_MAX];
 	char policy[256];
+	char state_dir[PATH_MAX]; /* containers.state_dir */
+	char stage[PATH_MAX];     /* containers.stage; "" = none */
+	enum prepare prepare;
 	bool reject_unknown; /* containers.unknown_name: reject */
 	bool is_current;     /* compiled from the configuration as it stands now: the index may be believed */
 };

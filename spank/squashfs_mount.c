@@ -66,6 +66,48 @@ const char *program_find(const char *name, char *path, size_t size)
 	return NULL;
 }
 
+static void write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	/* Best effort: a node without this file has nothing to leave. */
+	if (fd >= 0) {
+		if (write(fd, text, strlen(text)) < 0)
+			errno = 0;
+		close(fd);
+	}
+}
+
+/*
+ * A container's root outlives the step that prepared it: squashfuse must not end with that step's cgroup, nor be spared
+ * when memory is short because slurmstepd is. Lines of /proc/self/cgroup are `NUMBER:CONTROLLERS:PATH`; Slurm calls its
+ * folders job_NUMBER, in cgroup v1 and v2.
+ */
+static void leave_step(void)
+{
+	char text[8192], path[512];
+	int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+	ssize_t got = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+
+	if (fd >= 0)
+		close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	for (char *line = text, *next; line != NULL && *line != '\0'; line = next) {
+		char *controllers = strchr(line, ':'), *group;
+
+		next = strchr(line, '\n');
+		if (next != NULL)
+			*next++ = '\0';
+		group = controllers != NULL ? strchr(++controllers, ':') : NULL;
+		if (group == NULL || strstr(group, "/job_") == NULL)
+			continue;
+		*group = '\0';
+		snprintf(path, sizeof(path), "/sys/fs/cgroup/%s/cgroup.procs", controllers);
+		write_text(path, "0");
+	}
+	write_text("/proc/self/oom_score_adj", "0");
+}
+
 /* Becomes squashfuse, which serves the mount on `fuse` until it is unmounted. Only async-signal-safe calls. */
 static void serve(const struct user *user, int image, int fuse, char *const argv[])
 {
@@ -106,12 +148,23 @@ static int look(void *context, int out)
 	return write(out, &error, 1) == 1 ? 0 : 1;
 }
 
-int squashfs_mount(const struct user *user, int image, const char *squashfuse, const char *point, int timeout_ms)
+const char *squashfs_can_mount(char *path, size_t size)
+{
+	int fuse = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+
+	if (fuse < 0)
+		return NULL;
+	close(fuse);
+	return program_find("squashfuse", path, size);
+}
+
+int squashfs_mount(const struct user *user, int image, const char *squashfuse, const char *point, bool is_layer,
+		   int timeout_ms, pid_t *server)
 {
 	char data[128], owner[64], byte[2] = "";
 	char *argv[] = {(char *)squashfuse, "-f", "-o", owner, "/proc/self/fd/3", "/dev/fd/4", NULL};
 	struct child_answer answer = {.buffer = byte, .room = sizeof(byte)};
-	int fuse = -1;
+	int fuse = -1, ids[2] = {-1, -1};
 	int rv = 0;
 	pid_t pid;
 
@@ -122,7 +175,12 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 		rv = -errno;
 		goto done;
 	}
-	snprintf(data, sizeof(data), "fd=%d,rootmode=40000,user_id=%u,group_id=%u", fuse, user->uid, user->gid);
+	if (pipe2(ids, O_CLOEXEC) < 0) {
+		rv = -errno;
+		goto done;
+	}
+	snprintf(data, sizeof(data), "fd=%d,rootmode=40000,user_id=%u,group_id=%u%s", fuse, user->uid, user->gid,
+		 is_layer ? ",allow_other" : "");
 	snprintf(owner, sizeof(owner), "ro,uid=%u,gid=%u", user->uid, user->gid);
 	if (mount("squashfuse", point, "fuse.squashfuse", MS_RDONLY | MS_NOSUID | MS_NODEV, data) < 0) {
 		rv = -errno;
@@ -136,15 +194,27 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 	}
 	if (pid == 0) {
 		pid = fork();
-		if (pid == 0)
+		if (pid == 0) {
+			if (is_layer)
+				leave_step();
 			serve(user, image, fuse, argv);
-		_exit(pid < 0 ? 1 : 0);
+		}
+		_exit(pid > 0 && write(ids[1], &pid, sizeof(pid)) == sizeof(pid) ? 0 : 1);
 	}
 	waitpid(pid, NULL, 0);
+	close(ids[1]);
+	ids[1] = -1;
+	if (read(ids[0], &pid, sizeof(pid)) != sizeof(pid)) {
+		rv = -EAGAIN;
+		goto done;
+	}
+	if (server != NULL)
+		*server = pid;
 	/* Once ours is closed, the end of squashfuse ends the mount: whoever waits on it gets an error, no hang. */
 	close(fuse);
 	fuse = -1;
-	rv = child_run(user, look, (void *)point, timeout_ms, &answer);
+	/* The folder around a layer is root's alone. */
+	rv = child_run(is_layer ? NULL : user, look, (void *)point, timeout_ms, &answer);
 	if (rv == 0 && answer.length == 1)
 		rv = -(int)(unsigned char)byte[0];
 	else if (rv == 0)
@@ -152,6 +222,9 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 done:
 	if (fuse >= 0)
 		close(fuse);
+	for (size_t i = 0; i < 2; i++)
+		if (ids[i] >= 0)
+			close(ids[i]);
 	if (rv < 0)
 		squashfs_unmount(point);
 	return rv;

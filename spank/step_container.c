@@ -10,7 +10,9 @@
 
 #include <slurm/slurm.h>
 
+#include "catalogue.h"
 #include "image.h"
+#include "local_copy.h"
 #include "name.h"
 #include "options.h"
 #include "runtime_bwrap.h"
@@ -28,6 +30,7 @@
 enum {
 	OPEN_TIMEOUT_MS = 5000,
 	MOUNT_TIMEOUT_MS = 10000,
+	MARK_TIMEOUT_MS = 2000,
 };
 
 /* The user's choice: the option, or the variable that Pyxis's users have in their scripts. To free. */
@@ -58,26 +61,33 @@ static int make_mount_folder(spank_t spank)
 static void mount_image(spank_t spank, const struct user *user)
 {
 	char squashfuse[PATH_MAX];
-	int rv;
+	int rv = -ENOENT, copy;
 	int image = squashfs_open(user, step.image, OPEN_TIMEOUT_MS);
 
 	if (image < 0) {
 		step_fail_at_image(-image);
 		return;
 	}
+	catalogue_mark_use(step.conf.containers, step.image, step.job, MARK_TIMEOUT_MS);
+	copy = local_copy_open(step.conf.stage, step.image, image);
 	if (program_find("squashfuse", squashfuse, sizeof(squashfuse)) == NULL) {
 		step_fail("squashfuse is missing on this node", "", "tell your admin to install the package squashfuse");
 		goto done;
 	}
 	if (make_mount_folder(spank) < 0)
 		goto done;
-	rv = squashfs_mount(user, image, squashfuse, step.mount_point, MOUNT_TIMEOUT_MS);
+	if (copy >= 0)
+		rv = squashfs_mount(user, copy, squashfuse, step.mount_point, false, MOUNT_TIMEOUT_MS, NULL);
+	if (rv < 0)
+		rv = squashfs_mount(user, image, squashfuse, step.mount_point, false, MOUNT_TIMEOUT_MS, NULL);
 	if (rv < 0) {
 		step.mount_point[0] = '\0';
 		step_fail("the container image cannot be mounted", strerror(-rv),
 			  "check it with: unsquashfs -s, and tell your admin if it is sound");
 	}
 done:
+	if (copy >= 0)
+		close(copy);
 	close(image);
 }
 

@@ -15,6 +15,7 @@
 #include "squashfs_mount.h"
 #include "step.h"
 #include "step_container.h"
+#include "step_root.h"
 #include "submit.h"
 
 enum { LOOK_TIMEOUT_MS = 2000 };
@@ -136,15 +137,16 @@ void stepd_start_step(spank_t spank)
 	read_operations();
 
 	image = get_variable(spank, IMAGE_VARIABLE);
-	if (image == NULL || !path_is_sane(image))
-		return;
-	step.image = strdup(image);
-	/*
-	 * Slurm takes plugins' options from the step's environment after every slurm_spank_init: this is Pyxis's own
-	 * option, in any version and order. An image that the user gave is there already, and stays.
-	 */
-	if (options.runtime == RUNTIME_PYXIS)
-		spank_setenv(spank, "_SLURM_SPANK_OPTION_pyxis_container_image", image, 0);
+	if (image != NULL && path_is_sane(image)) {
+		step.image = strdup(image);
+		/*
+		 * Slurm takes plugins' options from the step's environment after every slurm_spank_init: this is Pyxis's
+		 * own option, in any version and order. An image that the user gave is there already, and stays.
+		 */
+		if (options.runtime == RUNTIME_PYXIS)
+			spank_setenv(spank, "_SLURM_SPANK_OPTION_pyxis_container_image", image, 0);
+	}
+	step_root_prepare(spank);
 }
 
 /* A task's start. */

@@ -111,6 +111,9 @@ def format_plugin_conf(snapshot: Snapshot) -> str:
         "containers": containers,
         "index": f"{containers}/.slurm-fsx/index",
         "unknown_name": config["containers.unknown_name"],
+        "prepare": config["containers.prepare"],
+        "state_dir": config["containers.state_dir"],
+        "stage": config["containers.stage"],
         "policy": config.policy,
     }
     return "# slurm-fsx plugin 1\n" + "".join(f"{key}={value}\n" for key, value in values.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from . import resolution
@@ -14,3 +15,20 @@ if TYPE_CHECKING:
 def slurm_fsx_resolve_container(name: str, config: Config) -> str:
     """Choose the image by its name in the catalogue; raises ImageNotFound with the nearest names."""
     return resolution.resolve(name, Catalogue(config.below_fsx("containers")), config).path
+
+
+DELETION_S = 1.5
+"""How long an epilog deletes what containers wrote; the next one goes on, and ``slurm-fsx containers cleanup`` does."""
+
+
+def slurm_fsx_epilog(config: Config) -> None:
+    """Delete what the job's containers wrote; the SPANK plugin has put it aside before."""
+    trash = f"{config['containers.state_dir']}/trash"
+    try:
+        if not os.listdir(trash):
+            return
+    except FileNotFoundError:
+        return
+    from .trash import empty_trash
+
+    empty_trash(trash, DELETION_S)

@@ -6,18 +6,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ask.h"
+#include "catalogue.h"
 #include "child.h"
 #include "container.h"
+#include "enroot.h"
 #include "env_file.h"
 #include "env_list.h"
 #include "image.h"
 #include "index.h"
+#include "local_copy.h"
 #include "mountinfo.h"
 #include "name.h"
+#include "overlay.h"
 #include "plugin_conf.h"
+#include "root.h"
 #include "runtime_bwrap.h"
 #include "runtime_enroot.h"
 #include "squashfs.h"
@@ -529,6 +535,196 @@ static void only_a_squashfs_that_the_user_may_read_is_opened(void)
 		CLAIM(squashfs_open(nobody, write_bytes("private.sqsh", "hsqs", 4, 0600), 5000) == -EACCES);
 }
 
+/* Prepared roots. */
+
+static void a_root_is_named_by_what_an_overlay_can_carry(void)
+{
+	static const char *const bad[] = {"", "a,b", "a:b", "a b", "a\\b", "a/b", "a\nb"};
+	char longest[300];
+	struct root root;
+
+	CLAIM(root_name(folder, 2001, "pyxis_12_pytorch-24.01+x@y", &root) == 0);
+	CLAIM(same(root.id, "2001.pyxis_12_pytorch-24.01+x@y") && strstr(root.upper, "/roots/2001.pyxis_12") != NULL);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		CLAIM(root_name(folder, 2001, bad[i], &root) == -EINVAL);
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	CLAIM(root_name(folder, 2001, longest, &root) == -EINVAL);
+	CLAIM(root_name("/with,comma", 2001, "a", &root) == -EINVAL && root_name("relative", 2001, "a", &root) == -EINVAL);
+}
+
+static void what_is_written_down_of_a_root_is_read_again(void)
+{
+	struct root_record record = {.uid = 2001, .gid = 7, .keeps_writes = true, .target = "/data/pyxis_a",
+				     .image = "/fsx/a b=c.sqsh", .identity = "1:2:3", .server = 17, .server_start = 99};
+	struct root_record again;
+	struct root root;
+
+	CLAIM(root_make_state(in_folder("state/of/roots")) == 0);
+	CLAIM(root_name(in_folder("state/of/roots"), geteuid(), "pyxis_a", &root) == 0);
+	CLAIM(root_record_read(&root, &again) == -ENOENT && root_discard(&root) == 0);
+	CLAIM(root_make(&root, geteuid(), getegid()) == 0 && root_make(&root, geteuid(), getegid()) == 0);
+	CLAIM(root_record_write(&root, &record) == 0 && root_record_read(&root, &again) == 0);
+	CLAIM(again.uid == 2001 && again.gid == 7 && again.keeps_writes && again.server == 17 && again.server_start == 99);
+	CLAIM(same(again.target, record.target) && same(again.image, record.image) && same(again.identity, "1:2:3"));
+	CLAIM(!root_has_job(&root, 5) && root_add_job(&root, 5) == 0 && root_has_job(&root, 5));
+	/* No step of job 4000000000 runs, and no prolog of it has been here. */
+	CLAIM(root_add_job(&root, 4000000000) == 0 && !root_is_shared(&root, 5, folder));
+	CLAIM(mkdir(in_folder("jobs"), 0755) == 0);
+	write_file("jobs/4000000000.env", "");
+	CLAIM(root_is_shared(&root, 5, folder) && !root_is_shared(&root, 4000000000, folder));
+	CLAIM(root_drop_job(&root, 5) && !root_has_job(&root, 5));
+	CLAIM(root_discard(&root) == 0 && root_record_read(&root, &again) == -ENOENT);
+}
+
+static void a_root_is_locked_by_one_at_a_time(void)
+{
+	struct root root;
+	int lock, other;
+
+	CLAIM(root_name(in_folder("state/of/roots"), geteuid(), "pyxis_b", &root) == 0);
+	lock = root_lock(&root, 1000);
+	CLAIM(lock >= 0 && root_lock(&root, 20) == -ETIMEDOUT);
+	root_unlock(&root, lock, true);
+	other = root_lock(&root, 1000);
+	CLAIM(other >= 0);
+	root_unlock(&root, other, false);
+}
+
+static void a_process_is_known_by_its_start(void)
+{
+	unsigned long long start = process_start(getpid());
+	pid_t pid = fork();
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	CLAIM(start > 0 && process_start(getpid()) == start && process_start(0) == 0 && process_start(-1) == 0);
+	process_end(pid, process_start(pid) + 1);
+	CLAIM(process_start(pid) != 0);
+	process_end(pid, process_start(pid));
+	waitpid(pid, NULL, 0);
+	CLAIM(process_start(pid) == 0);
+}
+
+static void a_container_lies_in_its_users_own_empty_directory(void)
+{
+	struct user user = {.uid = 65534, .gid = 65534};
+	bool is_root = geteuid() == 0;
+	char path[PATH_MAX];
+	int fd;
+
+	if (!is_root)
+		user = (struct user){.uid = geteuid(), .gid = getegid()};
+	CLAIM(mkdir(in_folder("data"), 0755) == 0 && chown(in_folder("data"), user.uid, user.gid) == 0);
+	fd = target_open(is_root ? &user : NULL, in_folder("data"), "pyxis_a", 5000, path);
+	CLAIM(fd >= 0 && same(path, in_folder("data/pyxis_a")));
+	if (fd >= 0)
+		close(fd);
+	fd = target_open(&user, in_folder("data"), "pyxis_a", 5000, path);
+	CLAIM(fd >= 0);
+	if (fd >= 0)
+		close(fd);
+	write_file("data/pyxis_a/file", "");
+	CLAIM(target_open(&user, in_folder("data"), "pyxis_a", 5000, path) == -ENOTEMPTY);
+	CLAIM(symlink("/", in_folder("data/pyxis_link")) == 0);
+	CLAIM(target_open(&user, in_folder("data"), "pyxis_link", 5000, path) < 0);
+	CLAIM(symlink("/etc", in_folder("data/elsewhere")) == 0);
+	if (is_root) {
+		CLAIM(target_open(&user, in_folder("data/elsewhere"), "pyxis_a", 5000, path) == -EACCES);
+		CLAIM(mkdir(in_folder("data/roots"), 0755) == 0);
+		CLAIM(target_open(&user, in_folder("data"), "roots", 5000, path) == -EPERM);
+	}
+	CLAIM(target_open(&user, in_folder("none"), "pyxis_a", 5000, path) == -ENOENT);
+}
+
+static void enroot_gets_what_pyxis_gives_it(void)
+{
+	char *own[] = {"PATH=/own", "HOME=/own", "SLURM_CONF=/own", "ENROOT_DATA_PATH=/own", NULL};
+	char *theirs[] = {"PATH=/theirs", "HOME=/theirs", "ENROOT_DATA_PATH=/theirs", "ENROOT_CONFIG_PATH=/theirs",
+			  "SLURM_JOB_ID=1", NULL};
+	struct words words = {0};
+	char said[64] = "", path[PATH_MAX];
+	const char *program;
+
+	enroot_environment(own, theirs, &words);
+	CLAIM(words.count == 5 && same(words.items[0], "PATH=/own") && same(words.items[1], "ENROOT_DATA_PATH=/own"));
+	CLAIM(same(words.items[2], "HOME=/theirs") && same(words.items[4], "SLURM_JOB_ID=1"));
+	CLAIM(mkdir(in_folder("bin"), 0755) == 0);
+	program = write_script("bin/enroot", "ENROOT_DATA_PATH=/data/$HOME\n. \"$ENROOT_LIBRARY_PATH/common.sh\"\nexit 9\n");
+	snprintf(path, sizeof(path), "none:%s/none:%s/bin", folder, folder);
+	{
+		char found[PATH_MAX];
+
+		CLAIM(enroot_find(path, found) != NULL && same(found, program));
+		CLAIM(enroot_find("/none", found) == NULL);
+	}
+	CLAIM(enroot_data_path(NULL, program, &words, folder, 5000, path) == 0 && same(path, "/data//theirs"));
+	write_script("bin/enroot", "echo first; echo \"the last\tword\" >&2; exit 1\n");
+	CLAIM(enroot_data_path(NULL, program, &words, folder, 5000, path) == -EIO);
+	CLAIM(enroot_create(NULL, program, &words, "a", "/i", 5000, said, sizeof(said)) == -EIO && same(said, "the last?word"));
+	write_script("bin/enroot", "/bin/sleep 100\n");
+	CLAIM(enroot_create(NULL, program, &words, "a", "/i", 50, said, sizeof(said)) == -ETIMEDOUT);
+	words_free(&words);
+}
+
+static void a_local_copy_counts_only_where_it_is_the_same(void)
+{
+	static const struct timespec then[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 7}};
+	static const struct timespec later[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 8}};
+	const char *stage = in_folder("stage");
+	char path[PATH_MAX];
+	struct stat st;
+	int source, copy;
+
+	CLAIM(mkdir(stage, 0777) == 0 && mkdir(in_folder("stage/slurm-fsx-images"), 0755) == 0);
+	snprintf(path, sizeof(path), "%s", write_file("image.sqsh", "hsqs1234"));
+	source = open(path, O_RDONLY | O_CLOEXEC);
+	CLAIM(source >= 0 && futimens(source, then) == 0);
+	CLAIM(local_copy_open("", path, source) == -ENOENT && local_copy_open(in_folder("stage"), path, source) == -ENOENT);
+	write_file("stage/slurm-fsx-images/image.sqsh", "hsqs1234");
+	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), later, 0) == 0);
+	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
+	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
+	copy = local_copy_open(in_folder("stage"), path, source);
+	CLAIM(copy >= 0 && fstat(copy, &st) == 0 && st.st_atim.tv_sec > 1000 && st.st_mtim.tv_nsec == 7);
+	if (copy >= 0)
+		close(copy);
+	write_file("stage/slurm-fsx-images/image.sqsh", "broken..");
+	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
+	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
+	CLAIM(chmod(in_folder("stage/slurm-fsx-images"), 0777) == 0);
+	CLAIM(local_copy_open(in_folder("stage"), path, source) == -EPERM);
+	close(source);
+}
+
+static void marks_and_caches_lie_in_roots_own_folders(void)
+{
+	const char *containers = in_folder("shared-images");
+	char image[512], where[256];
+	struct stat st;
+
+	snprintf(where, sizeof(where), "%s", containers);
+	CLAIM(mkdir(where, 0777) == 0);
+	snprintf(image, sizeof(image), "%s/a.sqsh", where);
+	CLAIM(catalogue_mark_use(where, image, 12, 5000) == 0 && catalogue_mark_use(where, image, 12, 5000) == 0);
+	CLAIM(stat(in_folder("shared-images/.slurm-fsx/uses/a.sqsh/12"), &st) == 0 && st.st_size == 0);
+	CLAIM(catalogue_mark_use(where, "/elsewhere/a.sqsh", 12, 5000) == -EINVAL);
+	snprintf(image, sizeof(image), "%s/sub/a.sqsh", where);
+	CLAIM(catalogue_mark_use(where, image, 12, 5000) == -EINVAL);
+	CLAIM(catalogue_make_cache(where, geteuid(), getegid(), 5000) == 0 &&
+	      catalogue_make_cache(where, geteuid(), getegid(), 5000) == 0);
+	snprintf(image, sizeof(image), "%s/.slurm-fsx/caches/%u", where, geteuid());
+	CLAIM(stat(image, &st) == 0 && st.st_uid == geteuid() && (st.st_mode & 07777) == 0700);
+	/* A folder that others can write to could be anything by now. */
+	CLAIM(chmod(in_folder("shared-images/.slurm-fsx/uses"), 0777) == 0);
+	snprintf(image, sizeof(image), "%s/b.sqsh", where);
+	CLAIM(catalogue_mark_use(where, image, 12, 5000) == -EPERM);
+	CLAIM(rename(in_folder("shared-images/.slurm-fsx"), in_folder("shared-images/kept")) == 0 &&
+	      symlink("kept", in_folder("shared-images/.slurm-fsx")) == 0);
+	CLAIM(catalogue_make_cache(where, 77, 77, 5000) < 0);
+}
+
 int main(void)
 {
 	if (mkdtemp(folder) == NULL)
@@ -551,6 +747,14 @@ int main(void)
 	container_mounts_are_pairs_of_absolute_paths();
 	bwrap_makes_room_for_mount_points_that_the_image_lacks();
 	only_a_squashfs_that_the_user_may_read_is_opened();
+	a_root_is_named_by_what_an_overlay_can_carry();
+	what_is_written_down_of_a_root_is_read_again();
+	a_root_is_locked_by_one_at_a_time();
+	a_process_is_known_by_its_start();
+	a_container_lies_in_its_users_own_empty_directory();
+	enroot_gets_what_pyxis_gives_it();
+	a_local_copy_counts_only_where_it_is_the_same();
+	marks_and_caches_lie_in_roots_own_folders();
 	{
 		char command[64];
 

@@ -13,7 +13,17 @@
  *   core_tool name TEXT
  *       prints the name without Pyxis's flags, exit 0; exit 1 if it can name no image
  *   core_tool conf FILE CONFIG
- *       prints plugin.conf as read: fsx_root, containers, index, policy, unknown_name, current=0|1, a line each
+ *       prints plugin.conf as read: fsx_root, containers, index, policy, unknown_name, prepare (0 mount, 1 unpack, 2 off),
+ *       state_dir, stage, current=0|1, a line each
+ *   core_tool root STATE_DIR UID CONTAINER
+ *       prints what is written down of a prepared root, a line each
+ *   core_tool prepare STATE_DIR RUN_DIR ENROOT UID JOB CONTAINER IMAGE [global] [unpack] [stage=FOLDER]
+ *       prepares a container's root, as root, and prints how: before, mounted, unpacked, older, foreign; else the reason
+ *       to stderr, exit 1
+ *   core_tool release STATE_DIR RUN_DIR JOB
+ *       takes a job's roots away and prints how many
+ *   core_tool mark CONTAINERS IMAGE JOB, core_tool cache CONTAINERS UID GID
+ *       leaves the mark of a use, or a user's folder, in the catalogue
  *   core_tool mounted PATH < mountinfo
  *       exit 0 if a mount point other than / stands at or above PATH, else 1
  *   core_tool image FILE
@@ -31,6 +41,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "catalogue.h"
+#include "enroot.h"
 #include "env_file.h"
 #include "env_list.h"
 #include "image.h"
@@ -38,6 +50,8 @@
 #include "mountinfo.h"
 #include "name.h"
 #include "plugin_conf.h"
+#include "prepare.h"
+#include "root.h"
 #include "squashfs.h"
 #include "trusted_file.h"
 
@@ -165,8 +179,9 @@ static int run_conf(int argc, char **argv)
 	if (argc != 2)
 		return 2;
 	rv = plugin_conf_read(argv[0], argv[1], geteuid(), &conf);
-	printf("fsx_root=%s\ncontainers=%s\nindex=%s\npolicy=%s\nunknown_name=%s\ncurrent=%d\n", conf.fsx_root,
-	       conf.containers, conf.index, conf.policy, conf.reject_unknown ? "reject" : "pass", conf.is_current);
+	printf("fsx_root=%s\ncontainers=%s\nindex=%s\npolicy=%s\nunknown_name=%s\nprepare=%d\nstate_dir=%s\nstage=%s\n"
+	       "current=%d\n", conf.fsx_root, conf.containers, conf.index, conf.policy,
+	       conf.reject_unknown ? "reject" : "pass", (int)conf.prepare, conf.state_dir, conf.stage, conf.is_current);
 	return rv < 0 ? trouble(rv) : 0;
 }
 
@@ -210,6 +225,89 @@ static int run_nccl(int argc, char **argv)
 	return has ? 0 : 1;
 }
 
+static int run_root(int argc, char **argv)
+{
+	struct root_record record;
+	struct root root;
+	int rv;
+
+	if (argc != 3)
+		return 2;
+	rv = root_name(argv[0], (uid_t)strtoul(argv[1], NULL, 10), argv[2], &root);
+	if (rv == 0)
+		rv = root_record_read(&root, &record);
+	if (rv < 0)
+		return trouble(rv);
+	printf("uid=%u\ngid=%u\nscope=%s\ntarget=%s\nimage=%s\nidentity=%s\nserver=%d\nserver_start=%llu\n", record.uid,
+	       record.gid, record.keeps_writes ? "global" : "job", record.target, record.image, record.identity,
+	       record.server, record.server_start);
+	return 0;
+}
+
+static int run_prepare(int argc, char **argv)
+{
+	static const char *const outcomes[] = {"before", "mounted", "unpacked", "older", "foreign"};
+	struct words environment = {0};
+	struct user user = {0};
+	struct preparation wish = {.user = &user, .enroot_environment = &environment, .stage = "", .lock_timeout_ms = 60000,
+				   .unpack_timeout_ms = 60000};
+	char why[8192];
+	int rv;
+
+	if (argc < 7)
+		return 2;
+	wish.state_dir = argv[0];
+	wish.run_dir = argv[1];
+	wish.enroot = argv[2];
+	user.uid = user.gid = (uid_t)strtoul(argv[3], NULL, 10);
+	wish.job = (uint32_t)strtoul(argv[4], NULL, 10);
+	wish.container = argv[5];
+	wish.image = argv[6];
+	for (int i = 7; i < argc; i++) {
+		wish.keeps_writes = wish.keeps_writes || strcmp(argv[i], "global") == 0;
+		wish.unpacks = wish.unpacks || strcmp(argv[i], "unpack") == 0;
+		if (strncmp(argv[i], "stage=", 6) == 0)
+			wish.stage = argv[i] + 6;
+	}
+	enroot_environment(environ, NULL, &environment);
+	rv = root_prepare(&wish, why, sizeof(why));
+	words_free(&environment);
+	if (rv < 0) {
+		fprintf(stderr, "%s\n", why);
+		return 1;
+	}
+	puts(outcomes[rv]);
+	return 0;
+}
+
+static void complain(const char *container, int error)
+{
+	fprintf(stderr, "%s: %s\n", container, strerror(-error));
+}
+
+static int run_release(int argc, char **argv)
+{
+	if (argc != 3)
+		return 2;
+	printf("%d\n", roots_release(argv[0], argv[1], (uint32_t)strtoul(argv[2], NULL, 10), complain));
+	return 0;
+}
+
+static int run_mark(int argc, char **argv)
+{
+	int rv = argc == 3 ? catalogue_mark_use(argv[0], argv[1], (uint32_t)strtoul(argv[2], NULL, 10), 2000) : -EINVAL;
+
+	return rv < 0 ? trouble(rv) : 0;
+}
+
+static int run_cache(int argc, char **argv)
+{
+	int rv = argc == 3 ? catalogue_make_cache(argv[0], (uid_t)strtoul(argv[1], NULL, 10),
+						  (gid_t)strtoul(argv[2], NULL, 10), 2000) : -EINVAL;
+
+	return rv < 0 ? trouble(rv) : 0;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -217,7 +315,9 @@ int main(int argc, char **argv)
 		int (*run)(int argc, char **argv);
 	} commands[] = {
 		{"index", run_index}, {"env", run_env},         {"operations", run_operations}, {"name", run_name},
-		{"conf", run_conf},   {"mounted", run_mounted}, {"nccl", run_nccl},             {"image", run_image},
+		{"conf", run_conf},   {"mounted", run_mounted}, {"nccl", run_nccl},
+		{"root", run_root},   {"prepare", run_prepare}, {"release", run_release},       {"mark", run_mark},
+		{"cache", run_cache}, {"image", run_image},
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)

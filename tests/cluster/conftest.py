@@ -109,13 +109,15 @@ def environment_fixture() -> object:
     return environment
 
 
-def _plugstack(runtime: str) -> list[str]:
+def plugstack(runtime: str, scope: str = "job") -> list[str]:
+    """Give the lines for a way of running containers, and, with Pyxis, how long a container is there."""
     if runtime == "bwrap":
         return [f"optional {PLUGIN} runtime=bwrap"]
-    options = "container_scope=job"
+    options = f"container_scope={scope}"
+    ours = f"optional {PLUGIN} {options}"
     if runtime == "standin":
         options += " data=/var/lib/standin mount=/fsx/nccl"
-    return [f"optional {PLUGIN} line=before", f"required {PYXIS} {options}", f"optional {PLUGIN} line=after"]
+    return [f"{ours} line=before", f"required {PYXIS} {options}", f"{ours} line=after"]
 
 
 def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
@@ -134,6 +136,12 @@ def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
     if pyxis is None:
         pytest.skip("the real Pyxis is in no registry: name it by SLURM_FSX_TEST_PYXIS=/path/spank_pyxis.so")
     return pyxis
+
+
+def _set_up_standin(cluster: Cluster) -> None:
+    for node in cluster.nodes:
+        done = cluster.run_on(node, ["install", "-d", "-m", "1777", "/var/lib/standin"])
+        assert done.returncode == 0, done.stderr
 
 
 def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
@@ -176,7 +184,7 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         folder,
         nodes=2,
         installation=installation,
-        plugstack=_plugstack(runtime),
+        plugstack=plugstack(runtime),
         prolog=[share / "prolog.d/50-slurm-fsx"],
         epilog=[share / "epilog.d/50-slurm-fsx"],
         pyxis=pyxis,
@@ -185,6 +193,8 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         site = Site(cluster, runtime)
         if runtime == "pyxis" and pyxis:
             _set_up_enroot(cluster, pyxis.enroot)
+        elif pyxis:
+            _set_up_standin(cluster)
         install_nccl(cluster.fsx)
         for name in (
             "nvcr.io_nvidia_pytorch-24.01-py3",

@@ -7,6 +7,7 @@ import click
 from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
+    "cleanup": Entry(f"{__package__}.node", "cleanup", "Remove what containers left on this node and no job uses."),
     "import": Entry(f"{__package__}.bring", "import_images", "Bring images into the catalogue."),
     "index": Entry(f"{__package__}.show", "index", "Write the index, by which submissions find an image at once."),
     "list": Entry(f"{__package__}.show", "list_images", "List the images, and what each short name means now."),

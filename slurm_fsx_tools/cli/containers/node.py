@@ -1,0 +1,34 @@
+"""``slurm-fsx containers cleanup``: what containers left on this node."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import click
+
+from ...config.origin import config_path
+from ...config.snapshot import load_snapshot
+from ...containers.roots import CleanUp
+from ...errors import SlurmFsxError
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def cleanup(dry_run: bool) -> None:
+    """Remove what containers left on this node and no job uses.
+
+    These are mounts and processes of jobs that have ended, what containers have written (of a container that is there
+    for all jobs, after containers.keep_writes or above containers.writes_limit, oldest first), and what a crash left.
+    Safe at any time: a cron job may run it.
+    """
+    if os.geteuid() != 0:
+        raise SlurmFsxError("containers of others can be cleaned up by root only", hint="run it as root, on the node")
+    config = load_snapshot(config_path(os.environ)).config
+    verb = "would remove" if dry_run else "removing"
+    act = CleanUp(config, lambda text: click.echo(f"{verb} {text}"), dry_run, time.time())
+    act.run()
+    for failure in act.failures:
+        click.echo(f"slurm-fsx: not removed: {failure}", err=True)
+    sys.exit(1 if act.failures else 0)
