@@ -53,7 +53,7 @@ def judge(
         catalogue: The images, looked into; what is no image is left alone.
         config: Images that an alias names stay.
         policy: What else stays.
-        records: By stem, for images that were imported: their age counts from the import.
+        records: By file, for images that were imported: their age counts from the import.
         uses: By file, as read before Slurm was asked.
         active: The jobs that Slurm has not ended.
         now_s: Seconds since 1970.
@@ -77,7 +77,7 @@ def judge(
             file = image.stem + SUFFIX
             use = uses.get(file, UNUSED)
             jobs = sorted(use.jobs.intersection(active))
-            record = records.get(image.stem)
+            record = records.get(file)
             begun_s = record.imported_s if record else image.modified_s
             age_days = (now_s - max(begun_s, use.last_s)) / DAY_S
             if catalogue.is_link(image.stem):

@@ -15,7 +15,7 @@ from ...containers.catalogue import Catalogue
 from ...containers.names import SUFFIX
 from ...containers.pruning import DAY_S, Policy, judge
 from ...containers.publishing import publish
-from ...containers.records import read_record
+from ...containers.records import read_records
 from ...containers.removing import check_removable, file_of, remove_image
 from ...containers.store import Store
 from ...containers.user_caches import cached_images, remove_cached
@@ -60,7 +60,8 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     catalogue = Catalogue(store.folder)
     stems = [file_of(name, catalogue)[: -len(SUFFIX)] for name in names] or list(catalogue.names)
     catalogue.look_into(stems)
-    total = sum(image.size_bytes for image in catalogue.images if not quick and read_record(store, image.stem + SUFFIX))
+    recorded = {} if quick else read_records(store)
+    total = sum(image.size_bytes for image in catalogue.images if image.stem + SUFFIX in recorded)
     with _progress(total) as on_bytes:
         looked = [verify_image(stem, store, catalogue, quick, on_bytes) for stem in stems]
     found = [verification for verification in looked if verification]
@@ -147,9 +148,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     uses = read_uses(store)
     active = _ask_slurm("")
     policy = Policy(DEFAULT_KEEP if keep is None else keep, older_than or 0)
-    found = ((stem, read_record(store, stem + SUFFIX)) for stem in catalogue.names)
-    records = {stem: record for stem, record in found if record}
-    verdicts = judge(catalogue, snapshot.config, policy, records, uses, active, time.time())
+    verdicts = judge(catalogue, snapshot.config, policy, read_records(store), uses, active, time.time())
     _print_verdicts(verdicts, as_json)
     going = [verdict.image for verdict in verdicts if verdict.goes]
     if not does:

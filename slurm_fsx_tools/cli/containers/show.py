@@ -15,7 +15,7 @@ from ...containers.index import index_path
 from ...containers.listing import list_images as list_catalogue
 from ...containers.names import SUFFIX, ContainerName
 from ...containers.publishing import RESOLVE_HOOK, publish, site_resolvers
-from ...containers.records import read_record
+from ...containers.records import read_records
 from ...containers.resolution import nearest_names
 from ...containers.store import Store
 from ...containers.uses import read_uses
@@ -55,9 +55,7 @@ def list_images(as_json: bool) -> None:
         complain("who uses the images", error)
         uses = {}
     if as_json:
-        found = ((image.stem, read_record(store, _place(image))) for image in listing.images)
-        records = {stem: record for stem, record in found if record}
-        click.echo(json.dumps(_describe_listing(listing, records, uses), indent=2))
+        click.echo(json.dumps(_describe_listing(listing, read_records(store), uses), indent=2))
         return
     _print_images(listing, uses)
     if listing.short_names:
@@ -162,7 +160,7 @@ def _describe_listing(listing: Listing, records: dict[str, Record], uses: Mappin
                 **image.name._asdict(),
                 **_describe_file(image),
                 "path": image.path,
-                "record": _describe_record(records.get(image.stem)),
+                "record": _describe_record(records.get(_place(image))),
                 "jobs": sorted(uses[_place(image)].jobs) if _place(image) in uses else [],
             }
             for image in sorted(listing.images)

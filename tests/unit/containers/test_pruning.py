@@ -61,7 +61,9 @@ def test_images_younger_than_asked_stay(tools) -> None:
 
 
 def test_an_imported_images_age_counts_from_its_import(tools) -> None:
-    found = verdicts(tools, older_than_days=30, records={TOOL + "24.01": record(3), TOOL + "24.02": record(60)})
+    found = verdicts(
+        tools, older_than_days=30, records={f"{TOOL}24.01.sqsh": record(3), f"{TOOL}24.02.sqsh": record(60)}
+    )
     assert found[TOOL + "24.01"].reason == "came 3 days ago"
     assert found[TOOL + "24.02"].goes
 
