@@ -14,9 +14,10 @@ from .resolution import alias_stems
 from .uses import forget_image, read_use
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from ..config.model import Config
+    from ..shared_lock import Owner
     from .catalogue import Catalogue
     from .store import Store
     from .uses import Use
@@ -93,7 +94,9 @@ def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
     return found
 
 
-def remove_image(file: str, store: Store, known_jobs: Collection[int] | None = None) -> Removal:
+def remove_image(
+    file: str, store: Store, known_jobs: Collection[int] | None, on_wait: Callable[[Owner], None] | None = None
+) -> Removal:
     """Remove an image with its record and what is known of its use; of a symbolic link, the link alone.
 
     A job that has it mounted keeps it until it ends on Lustre and local disks, as a file that is still open.
@@ -103,6 +106,7 @@ def remove_image(file: str, store: Store, known_jobs: Collection[int] | None = N
         store: Whose.
         known_jobs: The jobs that have started from it and are known to have ended. If there is another by now, the
             image stays. None: whoever uses it loses it.
+        on_wait: Told who is importing it, while that is waited for.
 
     Raises:
         ImageInUse: a job has started from it meanwhile.
@@ -111,7 +115,7 @@ def remove_image(file: str, store: Store, known_jobs: Collection[int] | None = N
         UntrustedFile: somebody else could write where records and locks are.
     """
     _make_lock_folder(store)
-    with hold(os.path.join(store.locks, file), timeout_s=LOCK_TIMEOUT_S):
+    with hold(os.path.join(store.locks, file), timeout_s=LOCK_TIMEOUT_S, on_wait=on_wait):
         folder_fd = os.open(store.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             status = os.stat(file, dir_fd=folder_fd, follow_symlinks=False)

@@ -160,3 +160,16 @@ def test_the_documented_script_lists_the_images_for_any_user(site: Site) -> None
     assert {os.path.basename(image["path"]) for image in json.loads(done.stdout)["images"]} >= {
         f"{name}.sqsh" for name in TOOLS
     }
+
+
+def test_an_ordinary_user_sees_what_would_go_and_removes_nothing(site: Site) -> None:
+    cluster = site.cluster
+    prune = [COMMAND, "containers", "prune", "--keep", "1"]
+    done = cluster.run_on("head", prune, user="ada")
+    assert done.returncode == 0, done.stderr
+    assert "goes" in done.stdout
+    for command in ([*prune, "--yes"], [COMMAND, "containers", "remove", "--force", TOOLS[0]]):
+        done = cluster.run_on("head", command, user="ada")
+        assert done.returncode == 1
+        assert "are not yours to remove\n           run this as root" in done.stderr
+    assert all((cluster.fsx / f"containers/{name}.sqsh").exists() for name in TOOLS)

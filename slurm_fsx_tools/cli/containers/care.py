@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ...containers.removing import Removal
     from ...containers.user_caches import CachedImage
     from ...containers.verifying import Verification
+    from ...shared_lock import Owner
 
 DEFAULT_KEEP = 1
 
@@ -103,7 +104,7 @@ def remove(names: tuple[str, ...], force: bool) -> None:
         try:
             if not force:
                 check_removable(file, catalogue, snapshot.config, use, active)
-            removed.append(remove_image(file, store, None if force else use.jobs))
+            removed.append(remove_image(file, store, None if force else use.jobs, _say_who_imports))
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
@@ -159,7 +160,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     for image in going:
         file = image.stem + SUFFIX
         try:
-            removed.append(remove_image(file, store, uses.get(file, UNUSED).jobs))
+            removed.append(remove_image(file, store, uses.get(file, UNUSED).jobs, _say_who_imports))
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
@@ -190,6 +191,10 @@ def _prune_caches(store: Store, older_than_days: float, does: bool, as_json: boo
 
 def _cached_row(image: CachedImage, goes: bool, now_s: float) -> tuple[int, str, int, bool, str]:
     return image.uid, image.file, image.size_bytes, goes, f"last used {(now_s - image.used_s) / DAY_S:.0f} days ago"
+
+
+def _say_who_imports(owner: Owner) -> None:
+    click.echo(f"slurm-fsx: waiting for process {owner.pid} on {owner.host}, which imports this image", err=True)
 
 
 def _check_may_change(store: Store) -> None:
