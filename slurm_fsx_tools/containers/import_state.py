@@ -25,6 +25,7 @@ CHECKING, DOWNLOADING, UNPACKING, BUILDING, VERIFYING, WAITING = _UNDER_WAY = (
     "waiting",
 )
 DONE, UNCHANGED, KEPT, FAILED, DIED = "done", "unchanged", "kept", "failed", "died"
+_EXPLAINED = (KEPT, FAILED)
 SUFFIX = ".json"
 WRITE_EVERY_S = 1.0
 
@@ -89,11 +90,13 @@ class StateFile:
         self._report(progress)
         now_s = self._clock()
         last = self._state
+        # What programs say while all goes well is for the log.
+        text = progress.text if progress.phase in (WAITING, *_EXPLAINED) else ""
         self._state = last._replace(
             phase=progress.phase,
             done_bytes=progress.done_bytes,
             total_bytes=progress.total_bytes,
-            text=progress.text or (last.text if last.phase == progress.phase else ""),
+            text=text,
         )
         if progress.phase == last.phase and now_s - last.updated_s < WRITE_EVERY_S:
             return

@@ -124,7 +124,7 @@ def test_in_the_background_it_returns_at_once_and_status_tells_the_rest(
             break
     assert "downloading" in seen
     assert "done" in seen
-    assert importing.path(uri).name in importing.run("status", "--watch").stdout
+    assert f"{uri}  done" in importing.run("status", "--watch").stdout
     log = importing.fsx / "logs/ngc-download.log"
     while "ended with 0" not in log.read_text() and time.monotonic() < end:
         time.sleep(0.1)

@@ -177,15 +177,15 @@ def test_without_a_terminal_a_line_comes_for_each_phase_and_now_and_then(capsys:
     lines = Lines(lambda: now[0])
     for second in range(25):
         now[0] = float(second)
-        lines.tell(Progress("x-1.sqsh", "downloading", second << 20, 100 << 20))
-    lines.tell(Progress("x-1.sqsh", "waiting", text="no luck: trying again"))
-    lines.tell(Progress("x-1.sqsh", "done", 5 << 20, 5 << 20))
+        lines.tell(Progress("lab.example_x-1.sqsh", "downloading", second << 20, 100 << 20))
+    lines.tell(Progress("lab.example_x-1.sqsh", "waiting", text="no luck: trying again"))
+    lines.tell(Progress("lab.example_x-1.sqsh", "done", 5 << 20, 5 << 20))
     assert capsys.readouterr().err.splitlines() == [
-        "x-1: downloading  100 MiB",
-        "x-1: downloading  10 MiB of 100 MiB (1 MiB/s)",
-        "x-1: downloading  20 MiB of 100 MiB (1 MiB/s)",
-        "x-1: waiting  no luck: trying again",
-        "x-1: done  5 MiB",
+        "lab.example/x:1: downloading  100 MiB",
+        "lab.example/x:1: downloading  10 MiB of 100 MiB (1 MiB/s)",
+        "lab.example/x:1: downloading  20 MiB of 100 MiB (1 MiB/s)",
+        "lab.example/x:1: waiting  no luck: trying again",
+        "lab.example/x:1: done  5 MiB",
     ]
 
 
