@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SlurmFsxError
@@ -98,7 +97,7 @@ class StateFile:
             total_bytes=progress.total_bytes,
             text=text,
         )
-        if progress.phase == last.phase and now_s - last.updated_s < WRITE_EVERY_S:
+        if (progress.phase, text) == (last.phase, last.text) and now_s - last.updated_s < WRITE_EVERY_S:
             return
         self._state = self._state._replace(updated_s=now_s)
         try:
@@ -107,7 +106,7 @@ class StateFile:
             pass  # nobody's image depends on it
 
 
-def read_states(store: Store, clock: Callable[[], float] = time.time) -> list[ImportState]:
+def read_states(store: Store) -> list[ImportState]:
     """Give the last import of each image, by the image's name; one whose owner died is shown so.
 
     Raises:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +152,28 @@ def test_on_a_terminal_there_are_bars(importing: Importing, lab: Lab) -> None:
     assert "━" in text
     assert "downloading" in text
     assert "1 of 1 images are there" in text
+
+
+def test_the_documented_script_takes_the_same_options(
+    importing: Importing, lab: Lab, tmp_path: Path, checkout: Path
+) -> None:
+    listed = tmp_path / "containers.txt"
+    listed.write_text(f"{lab.registry.host}/lab/small:1\n")
+    command = tmp_path / "home/bin/slurm-fsx"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m slurm_fsx_tools "$@"\n')
+    command.chmod(0o755)
+    script = tmp_path / "download-ngc-containers.sh"
+    text = (checkout / "scripts/download-ngc-containers.sh").read_text()
+    script.write_text(text.replace("home=/opt/slurm-fsx\n", f"home={tmp_path}/home\n"))
+    done = subprocess.run(
+        ["bash", script, "--insecure-http", "--with", "skopeo", listed],
+        env=importing.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert importing.path(f"{lab.registry.host}/lab/small:1").exists()
 
 
 def test_only_root_fills_the_catalogue(importing: Importing, lab: Lab) -> None:
