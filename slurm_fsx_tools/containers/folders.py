@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -112,7 +113,10 @@ def scratch_folder(base: str) -> Iterator[str]:
 def remove_tree(path: str) -> None:
     """Remove a file or a folder with everything in it, following no link; what resists is left."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path, onerror=_open_up)
+        if sys.version_info >= (3, 12):
+            shutil.rmtree(path, onexc=_open_up)
+        else:
+            shutil.rmtree(path, onerror=_open_up)
     elif os.path.lexists(path):
         os.unlink(path)
 

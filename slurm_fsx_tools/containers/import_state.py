@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SlurmFsxError
@@ -25,6 +24,7 @@ CHECKING, DOWNLOADING, UNPACKING, BUILDING, VERIFYING, WAITING = _UNDER_WAY = (
     "waiting",
 )
 DONE, UNCHANGED, KEPT, FAILED, DIED = "done", "unchanged", "kept", "failed", "died"
+_EXPLAINED = (KEPT, FAILED)
 SUFFIX = ".json"
 WRITE_EVERY_S = 1.0
 
@@ -89,13 +89,15 @@ class StateFile:
         self._report(progress)
         now_s = self._clock()
         last = self._state
+        # What programs say while all goes well is for the log.
+        text = progress.text if progress.phase in (WAITING, *_EXPLAINED) else ""
         self._state = last._replace(
             phase=progress.phase,
             done_bytes=progress.done_bytes,
             total_bytes=progress.total_bytes,
-            text=progress.text or (last.text if last.phase == progress.phase else ""),
+            text=text,
         )
-        if progress.phase == last.phase and now_s - last.updated_s < WRITE_EVERY_S:
+        if (progress.phase, text) == (last.phase, last.text) and now_s - last.updated_s < WRITE_EVERY_S:
             return
         self._state = self._state._replace(updated_s=now_s)
         try:
@@ -104,7 +106,7 @@ class StateFile:
             pass  # nobody's image depends on it
 
 
-def read_states(store: Store, clock: Callable[[], float] = time.time) -> list[ImportState]:
+def read_states(store: Store) -> list[ImportState]:
     """Give the last import of each image, by the image's name; one whose owner died is shown so.
 
     Raises:

@@ -11,7 +11,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import ImportFailed, RegistryDenied, RegistryUnavailable
+from ..errors import ImportFailed, RegistryBusy, RegistryDenied
 from .credentials import auth_file
 from .disk import sum_of_files
 from .folders import remove_tree
@@ -76,7 +76,7 @@ def fetch(work: Work) -> None:
     except ProgramFailed as error:
         text = str(error).lower()
         if any(sign in text for sign in _TOO_OFTEN):
-            raise RegistryUnavailable(error.message, error.hint) from error
+            raise RegistryBusy(error.message, error.hint) from error
         if any(sign in text for sign in _REFUSED):
             raise RegistryDenied(error.message, hint="see the registry's line in enroot's .credentials") from error
         raise

@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -59,19 +58,12 @@ def test_a_registry_that_wants_a_rest_gets_it_from_the_whole_cluster(
 
 
 def test_another_importer_keeps_the_rest_that_was_asked_of_the_first(importing: Importing, proxy: FaultyProxy) -> None:
-    proxy.faults.append(failing(1, 429, {"Retry-After": "3"}))
+    proxy.faults.append(failing(1, 429, {"Retry-After": "2"}))
     with pytest.raises(RegistryBusy):
         importing.bring(f"{proxy.host}/lab/small:1", retries=Retries(attempts=1))
-    # One attempt does not wait, and the registry said nothing to the others: the next one asks at once.
-    proxy.faults.append(failing(1, 429, {"Retry-After": "3"}))
-    thread = threading.Thread(target=importing.bring, args=(f"{proxy.host}/lab/small:1",))
-    thread.start()
-    while not os.path.exists(f"{importing.store.registries}/{proxy.host}.json"):
-        time.sleep(0.02)
-    paused_s = time.monotonic()
-    importing.bring(f"{proxy.host}/lab/other:1")
-    thread.join()
-    assert min(when for when, what in proxy.times if "lab/other" in what) - paused_s >= 2
+    told_s = proxy.times[0][0]
+    assert importing.bring(f"{proxy.host}/lab/other:1").is_new
+    assert min(when for when, what in proxy.times if "lab/other" in what) - told_s >= 2
 
 
 def test_errors_that_pass_are_outlasted(importing: Importing, proxy: FaultyProxy) -> None:
@@ -110,13 +102,13 @@ def test_a_layer_that_is_cut_short_is_downloaded_again(importing: Importing, pro
 
 def test_a_layer_whose_content_is_another_never_becomes_an_image(importing: Importing, proxy: FaultyProxy) -> None:
     proxy.change = lambda path, body: body[:-1] + b"x" if "/blobs/" in path and len(body) > 10_000 else body
-    with pytest.raises(ProgramFailed, match="(?i)digest"):
+    with pytest.raises(ProgramFailed, match=r"[Dd]igest"):
         importing.bring(f"{proxy.host}/lab/small:1")
     assert importing.images() == importing.leftovers() == []
 
 
 def test_a_manifest_whose_digest_is_another_is_not_believed(importing: Importing, proxy: FaultyProxy) -> None:
-    proxy.change = lambda path, body: body.replace(b"amd64", b"arm64") + b" " if "/manifests/" in path else body
+    proxy.change = lambda path, body: body[:-1] + b" " if "/manifests/" in path else body
     with pytest.raises(RegistryUntrustworthy, match="whose digest is sha256:"):
         importing.bring(f"{proxy.host}/lab/small:1")
     assert importing.images() == []
@@ -241,7 +233,6 @@ class TestFullDisks:
         if child == 0:
             code = 9
             try:
-                subprocess.run(["unshare", "--mount", "true"], check=True)
                 unshare_mounts()
                 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=120m", "none", str(folder)], check=True)
                 code = fill_up_and_import(importing, folder, f"{lab.registry.host}/lab/large:1")
@@ -435,8 +426,5 @@ def test_two_syncs_in_mount_namespaces_of_their_own_pull_each_image_once(
     said = [process.communicate(timeout=60)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     layers = {what: count for what, count in proxy.seen.items() if what.startswith("GET") and "/blobs/" in what}
-    assert len(layers) == 5
-    assert set(layers.values()) <= {1, 2}  # both images have one layer, which both imports may fetch at a time
-    assert sum(layers.values()) <= 6
+    assert set(layers.values()) == {1}
     assert sum(int(text.split(" of them new")[0].split()[-1]) for text in said) == 2
-    assert sys.version_info

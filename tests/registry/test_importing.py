@@ -214,9 +214,10 @@ class TestWhatStandsThere:
         (folder / "file").write_text("precious")
         staging = Path(importing.store.staging)
         name = importing.path(uri).name
-        (staging / name).symlink_to(victim)
-        (staging / f"{name}.layout").symlink_to(folder)
-        (staging / f"{name}.scratch").symlink_to(folder)
+        (staging / f"{name}.1").symlink_to(victim)
+        (staging / f"{name}.2").symlink_to(folder)
+        (staging / f"{name}.3").mkdir()
+        (staging / f"{name}.3" / "scratch").symlink_to(folder)
         for layer in (Path(importing.store.layers) / "sha256").iterdir():
             layer.unlink()
             layer.symlink_to(victim)

@@ -271,10 +271,14 @@ def _print_states(states: Sequence[ImportState]) -> None:
     print_table(
         ("image", "state", "size", "host", "since", "note"),
         [
-            (state.file, state.phase, _amount(state), state.host, date(state.started_s), printable(state.text))
+            (_name(state), state.phase, _amount(state), state.host, date(state.started_s), printable(state.text))
             for state in states
         ],
     )
+
+
+def _name(state: ImportState) -> str:
+    return printable(state.uri.partition("://")[2] or state.file)
 
 
 def _amount(state: ImportState) -> str:
@@ -314,7 +318,7 @@ def _draw(states: Sequence[ImportState], before: dict[str, ImportState]) -> Any:
             total = state.total_bytes or None
             bar = ProgressBar(total=total, completed=state.done_bytes, width=20, pulse=total is None)
         table.add_row(
-            Text(state.file),
+            Text(_name(state)),
             Text(state.phase, style=STYLES.get(state.phase, "bold")),
             bar,
             _amount(state),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from ...containers.import_state import DONE, DOWNLOADING, FAILED, KEPT, UNCHANGED, WAITING
-from ...containers.names import SUFFIX
+from ...containers.names import SUFFIX, ImageName
 from ...node.journal import printable
 from .text import size
 
@@ -72,22 +72,26 @@ class Lines:
 
 
 class Bars:
-    """A bar for each image, drawn by rich, and one for all bytes."""
+    """A bar for each image, drawn by rich."""
 
     def __init__(self, files: list[str]) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.text import Text
 
         class Amount(ProgressColumn):
             """How much of how much, and how fast."""
 
             def render(self, task: Any) -> Text:
-                if task.fields["phase"] in (FAILED, KEPT, WAITING) or not task.completed:
+                phase = task.fields["phase"]
+                if phase in (FAILED, KEPT, WAITING) or not task.completed:
                     return Text("")
-                whole = f"/ {size(task.total)}" if task.total and not task.finished else ""
-                rate = "" if task.finished or not task.speed else f" {size(task.speed)}/s"
-                return Text(f"{size(task.completed)} {whole}{rate}".strip(), style="cyan")
+                if phase in _ENDED:
+                    return Text(f"{size(task.completed)} in {task.fields['took_s']:.0f} s", style="cyan")
+                whole = f" of {size(task.total)}" if task.total else ""
+                rate = f"  {size(task.speed)}/s" if task.speed else ""
+                left = f"  {task.time_remaining:.0f} s left" if task.total and task.time_remaining else ""
+                return Text(f"{size(task.completed)}{whole}{rate}{left}", style="cyan")
 
         self._text = Text
         self._console = Console(stderr=True)
@@ -96,16 +100,18 @@ class Bars:
             TextColumn("[{task.fields[style]}]{task.fields[phase]:<11}"),
             BarColumn(bar_width=24),
             Amount(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=self._console,
             refresh_per_second=4,
         )
         self._lock = threading.Lock()
         self._tasks = {
-            file: self._bars.add_task("", total=None, start=False, name=_short(file), phase="queued", style="dim")
+            file: self._bars.add_task(
+                "", total=None, start=False, name=_short(file), phase="queued", style="dim", took_s=0.0
+            )
             for file in files
         }
         self._phases: dict[str, str] = {}
+        self._begun_s: dict[str, float] = {}
 
     def start(self) -> None:
         """Draw."""
@@ -114,19 +120,28 @@ class Bars:
     def tell(self, progress: Progress) -> None:
         """Move a bar; what a reader must know is printed above them."""
         task = self._tasks[progress.file]
+        now_s = time.monotonic()
         with self._lock:
             is_new = self._phases.get(progress.file) != progress.phase
             self._phases[progress.file] = progress.phase
+            begun_s = self._begun_s.setdefault(progress.file, now_s)
+        if is_new:
+            # All fields: reset() forgets those that it is not given.
+            self._bars.reset(
+                task,
+                name=_short(progress.file),
+                phase=progress.phase,
+                style=STYLES.get(progress.phase, "bold"),
+                took_s=now_s - begun_s,
+            )
         ended = progress.phase in _ENDED
         total = progress.total_bytes or (1 if ended else None)
-        if is_new:
-            self._bars.reset(task, start=True, total=total, name=_short(progress.file), phase=progress.phase,
-                             style=STYLES.get(progress.phase, "bold"))  # fmt: skip
-        done = total if ended else progress.done_bytes
-        self._bars.update(task, completed=0 if progress.phase == FAILED else done, total=total)
-        if progress.phase == FAILED:
+        # Neither reset() nor update() takes a total away again.
+        next(drawn for drawn in self._bars.tasks if drawn.id == task).total = total
+        self._bars.update(task, completed=progress.done_bytes if progress.phase != FAILED else 0)
+        if ended:
             self._bars.stop_task(task)
-        if progress.text and progress.phase in (WAITING, FAILED, KEPT):
+        if progress.text and progress.phase in (WAITING, KEPT):  # why one failed is told at the end
             line = f"{_short(progress.file)}: {printable(progress.text)}"
             self._console.print(self._text(line, style=STYLES[progress.phase]))
 
@@ -144,4 +159,4 @@ def _how_far(progress: Progress) -> str:
 
 
 def _short(file: str) -> str:
-    return file.removesuffix(SUFFIX)
+    return str(ImageName.from_file_name(file.removesuffix(SUFFIX)))
