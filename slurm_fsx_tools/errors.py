@@ -58,6 +58,52 @@ class SharedFsUnavailable(SlurmFsxError):
     """The shared file system is missing, or does not answer."""
 
 
+class RegistryError(SlurmFsxError):
+    """A registry that did not give an image."""
+
+
+class RegistryDenied(RegistryError):
+    """A registry that wants other credentials, or none of us."""
+
+
+class ImageNotInRegistry(RegistryError):
+    """A repository, tag or architecture that the registry does not have."""
+
+
+class RegistryUntrustworthy(RegistryError):
+    """A registry whose content is not what its digest says."""
+
+
+class RegistryUnavailable(RegistryError):
+    """A registry that does not answer, or with an error of its own; it may do better later.
+
+    Args:
+        retry_after_s: When it wants to be asked again, in seconds from now; None where it did not say.
+    """
+
+    def __init__(self, message: str, hint: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+
+class RegistryBusy(RegistryUnavailable):
+    """A registry that was asked too often (429)."""
+
+
+class ImportFailed(SlurmFsxError):
+    """An image that was not made, or not made well."""
+
+
+class NoSpace(ImportFailed):
+    """A file system that has too little room for an import."""
+
+
+class Interrupted(SlurmFsxError):
+    """Work that was ended by a signal."""
+
+    exit_code = 130
+
+
 class LockTimeout(SlurmFsxError):
     """Somebody held a lock for longer than this process may wait."""
 

@@ -113,6 +113,28 @@ def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None
         raise
 
 
+def publish(staged: str, path: str) -> None:
+    """Give a finished file its name, flushed to disk: readers see it whole or not at all, even after a power cut.
+
+    Whatever has the name before, a link included, is replaced by the file itself; who has it open keeps it.
+
+    Args:
+        staged: On the same file system as `path`.
+        path: Its name from now on.
+
+    Raises:
+        OSError: the disk is full or read-only, or a folder has the name.
+    """
+    for place, flags in ((staged, os.O_RDONLY), (os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)):
+        fd = os.open(place, flags | os.O_NOFOLLOW * (place == staged) | os.O_CLOEXEC)
+        try:
+            if place != staged:
+                os.rename(staged, path)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
 def remove(path: str, dir_fd: int | None = None) -> bool:
     """Remove a file; say whether it was there."""
     try:
