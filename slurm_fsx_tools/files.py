@@ -142,8 +142,3 @@ def remove(path: str, dir_fd: int | None = None) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def publish(temporary: str, name: str, dir_fd: int) -> None:
-    """Give a finished file in an open folder the name that its readers know, in place of an older one."""
-    os.rename(temporary, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)

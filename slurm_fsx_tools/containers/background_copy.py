@@ -68,7 +68,7 @@ def _detach(work: Callable[[], None]) -> None:
             null = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(null, stream)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 1 << 16 else 1 << 16)
+            os.closerange(3, min(1 << 16, os.sysconf("SC_OPEN_MAX")))
             try:
                 work()
             except (OSError, SlurmFsxError) as error:

@@ -280,11 +280,11 @@ class LocalCopies:
                 if os.geteuid() == 0:
                     os.fchown(fd, status.st_uid, status.st_gid)
                 os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o777)
-                os.fsync(fd)  # after a power cut, a copy of the right size could be empty
                 _mark_used(fd, status)
             finally:
                 os.close(fd)
-            publish(temporary, file, folder_fd)
+            folder = f"/proc/self/fd/{folder_fd}"  # the one that was checked
+            publish(f"{folder}/{temporary}", f"{folder}/{file}")
         except BaseException:
             remove(temporary, dir_fd=folder_fd)
             raise

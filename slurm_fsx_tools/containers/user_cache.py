@@ -123,7 +123,7 @@ class UserCache:
         job_id: str,
         pull: Callable[[], str],
         say: Callable[[str], None],
-        progress: Callable[[Owner], str] = lambda owner: "",
+        progress: Callable[[Owner], str],
     ) -> str:
         """Give the path of the image that a name means now, pulled by one node of all that ask.
 

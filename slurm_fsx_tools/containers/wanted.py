@@ -35,7 +35,7 @@ class Wanted(NamedTuple):
         Raises:
             InvalidImageName: it is neither a name nor a URI.
         """
-        bare = text[len(_SCHEME) :] if text.startswith(_SCHEME) else text
+        bare = text.removeprefix(_SCHEME)
         if is_container_name(bare) and "#" not in bare and "@" not in bare:
             return cls(bare, config["containers.aliases"].get(bare) or _SCHEME + bare, True)
         return cls(ImageName.parse(text).file_name[: -len(SUFFIX)], text, False)

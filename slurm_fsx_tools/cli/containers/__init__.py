@@ -10,6 +10,7 @@ ENTRIES = {
     "index": Entry(f"{__package__}.show", "index", "Write the index, by which submissions find an image at once."),
     "list": Entry(f"{__package__}.show", "list_images", "List the images, and what each short name means now."),
     "resolve": Entry(f"{__package__}.show", "resolve", "Print the path of the image that a name means."),
+    "stage": Entry(f"{__package__}.stage", "stage", "Copy images to this node's own disk, or see what is there."),
 }
 
 
