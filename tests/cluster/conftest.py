@@ -136,7 +136,7 @@ def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
     return pyxis
 
 
-def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
+def set_up_enroot(cluster: Cluster, enroot: Path) -> None:
     """Give each node local folders for enroot, and every container what enroot mounts in it and the shared NCCL."""
     for file in sorted((enroot / "etc/enroot").glob("*.d/*")):
         if file.parent.name != "enroot.conf.d":
@@ -184,7 +184,7 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
     ) as cluster:
         site = Site(cluster, runtime)
         if runtime == "pyxis" and pyxis:
-            _set_up_enroot(cluster, pyxis.enroot)
+            set_up_enroot(cluster, pyxis.enroot)
         install_nccl(cluster.fsx)
         for name in (
             "nvcr.io_nvidia_pytorch-24.01-py3",
