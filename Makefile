@@ -10,7 +10,7 @@ PREFIX ?= /opt/slurm-fsx
 VENV := .venv
 SOURCES := setup.cfg pyproject.toml $(shell find slurm_fsx_tools -name '*.py')
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
-NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/*)
+NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
 PROGRAMS := $(wildcard libexec/*)
 
 .PHONY: demo test lint bench install packages clean
@@ -37,7 +37,7 @@ packages:
 	@lab/install-packages
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
-$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) $(PROGRAMS)
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt $(PROGRAMS)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
@@ -66,6 +66,7 @@ define install_node_side
 		install -D -m 755 "$$program" "$(1)/$$program" && \
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/$$program" || exit 1; \
 	done
+	install -D -m 644 share/containers.txt $(1)/share/slurm-fsx/containers.txt
 endef
 
 clean:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import node, plugin, steps
+from . import catalogue, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -24,6 +24,7 @@ def main() -> None:
         folder.chmod(0o755)
         figures = [
             *node.measure(folder / "node"),
+            *catalogue.measure(folder / "catalogue"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
         ]

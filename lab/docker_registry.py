@@ -86,15 +86,15 @@ class DockerRegistry:
     def push_folder(self, repository: str, tag: str, folder: Path, place: str) -> str:
         """Push an image with one layer, which has a folder's content at a place; give its URI."""
         target = f"docker://{self.name}/{repository}:{tag}"
+        # The format that docker push makes, which enroot can take from this registry, too.
+        copy = ["skopeo", "--insecure-policy", "copy", "--format=v2s2", "--dest-tls-verify=false"]
         with tempfile.TemporaryDirectory() as scratch:
             layout = f"{scratch}/layout"
             for command in (
                 ["umoci", "init", "--layout", layout],
                 ["umoci", "new", "--image", f"{layout}:image"],
                 ["umoci", "insert", "--rootless", "--image", f"{layout}:image", str(folder), place],
-                # The format that docker push makes, which enroot can take from this registry, too.
-                ["skopeo", "--insecure-policy", "copy", "--format=v2s2", "--dest-tls-verify=false"]
-                + [f"oci:{layout}:image", target],
+                [*copy, f"oci:{layout}:image", target],
             ):
                 subprocess.run(command, check=True, capture_output=True)
         return target

@@ -104,6 +104,14 @@ class Interrupted(SlurmFsxError):
     exit_code = 130
 
 
+class SlurmUnavailable(SlurmFsxError):
+    """Slurm does not say what was asked of it."""
+
+
+class ImageInUse(SlurmFsxError):
+    """An image that must not be removed now."""
+
+
 class LockTimeout(SlurmFsxError):
     """Somebody held a lock for longer than this process may wait."""
 

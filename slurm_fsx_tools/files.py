@@ -37,6 +37,25 @@ def open_trusted(path: str, dir_fd: int | None = None) -> int:
     return fd
 
 
+def open_folder(path: str, dir_fd: int | None = None) -> int:
+    """Open a folder that only root, or this process's user, can write to; a symbolic link to one is refused.
+
+    Raises:
+        OSError: it is missing or cannot be read.
+        UntrustedFile: it is no folder, or somebody else owns it or may write to it.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except NotADirectoryError:  # what O_NOFOLLOW makes of a link to a folder, too
+        raise UntrustedFile(f"{path} is no folder", hint="remove it") from None
+    try:
+        check_owner(path, os.fstat(fd))
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def check_trusted(path: str, status: os.stat_result) -> None:
     """Raise UntrustedFile unless the file is regular, ours or root's, and writable by its owner alone."""
     if not stat.S_ISREG(status.st_mode):

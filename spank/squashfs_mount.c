@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "squashfs.h"
+
 #ifndef UMOUNT_NOFOLLOW
 #define UMOUNT_NOFOLLOW 8
 #endif
@@ -20,7 +22,6 @@
 static int open_image(void *context, int out)
 {
 	const char *path = context;
-	char magic[4];
 	struct stat st;
 	unsigned char error = 0;
 	int fd;
@@ -31,9 +32,8 @@ static int open_image(void *context, int out)
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		error = (unsigned char)errno;
-	else if (!S_ISREG(st.st_mode) || pread(fd, magic, sizeof(magic), 0) != sizeof(magic) ||
-		 memcmp(magic, "hsqs", sizeof(magic)) != 0)
-		error = ENOEXEC;
+	else
+		error = (unsigned char)-squashfs_check(fd, &st);
 	if (error == 0)
 		return child_send_fd(out, fd) == 0 ? 0 : 1;
 	return write(out, &error, 1) == 1 ? 0 : 1;

@@ -12,8 +12,8 @@
 #include "child.h"
 
 /*
- * Opens the image as the user would, in a child that is given up after `timeout_ms`, and checks that it is a squashfs.
- * A descriptor or -errno; -ENOEXEC for a file that is none, -ETIMEDOUT where the file system does not answer.
+ * Opens the image as the user would, in a child that is given up after `timeout_ms`, and checks that it is a whole
+ * squashfs. A descriptor or -errno; -ENOEXEC for a file that is none, -ENODATA for a part of one, -ETIMEDOUT where the file system does not answer.
  */
 int squashfs_open(const struct user *user, const char *path, int timeout_ms);
 

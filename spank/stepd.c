@@ -86,6 +86,8 @@ void step_fail_at_image(int error)
 		step_fail(what, "you may not read it", "ask its owner, or your admin");
 	else if (error == ENOEXEC)
 		step_fail(what, "it is no squashfs file", next);
+	else if (error == ENODATA)
+		step_fail(what, "it is not complete", next);
 	else if (error == ETIMEDOUT)
 		step_fail(what, "its file system gives no answer", "tell your admin, and submit again");
 	else

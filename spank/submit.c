@@ -12,6 +12,7 @@
 #include "name.h"
 #include "options.h"
 #include "plugin_conf.h"
+#include "squashfs.h"
 
 enum {
 	INDEX_TIMEOUT_MS = 2000,
@@ -52,7 +53,7 @@ static const char *partition(void)
 	return "";
 }
 
-/* Answers with the path; ends with -errno as exit code where the index has none. */
+/* Answers with the path of a whole image; ends with -errno as exit code where the index has none. */
 static int look_up(void *context, int out)
 {
 	char path[PATH_MAX];
@@ -60,6 +61,9 @@ static int look_up(void *context, int out)
 
 	out = child_keep_only(out);
 	rv = out < 0 ? out : index_look_up(context, path, sizeof(path));
+	/* A file can be changed in place without a trace in the folder: whoever we ask then says what is wrong with it. */
+	if (rv == 0 && squashfs_check_path(path) < 0)
+		rv = -ESTALE;
 	if (rv == 0 && write(out, path, strlen(path)) != (ssize_t)strlen(path))
 		rv = -EIO;
 	return -rv;

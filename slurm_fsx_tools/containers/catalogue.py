@@ -41,25 +41,43 @@ class Reject(NamedTuple):
     reason: str
 
 
+class Known(NamedTuple):
+    """What is known of a folder whose entries have not changed since."""
+
+    modified_ns: int
+    names: dict[str, ImageName]
+    images: dict[str, Image]
+    links: list[str]
+    refused: list[Reject]
+
+
 class Catalogue:
     """The images in a folder: listed at once, each looked into when somebody asks for it.
 
     Args:
         folder: Absolute path, e.g. ``/fsx/containers``.
+        known: What need not be looked at again; the folder is not listed then.
 
     Raises:
         SharedFsUnavailable: the folder cannot be listed.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, known: Known | None = None) -> None:
         self.folder = folder
         self._images: dict[str, Image] = {}
         self._rejects: dict[str, Reject] = {}
         self._links: set[str] = set()
+        self.refused: list[Reject] = []
+        """What is a reject by its name or kind alone, without a look into it."""
         self.names: dict[str, ImageName] = {}
         """Every stem, in order, with the image's name that it spells; what is behind it may prove to be a reject."""
         self.modified_ns: int
         """The folder's modification time, as of before it was listed."""
+        if known:
+            self.modified_ns, self.names, self._images = known.modified_ns, known.names, known.images
+            self._links = set(known.links)
+            self._rejects = {reject.file: reject for reject in known.refused}
+            return
         try:
             folder_fd = self._open_folder()
             try:
@@ -89,6 +107,10 @@ class Catalogue:
     def rejects(self) -> list[Reject]:
         """The rejects among the files looked into, in the order of their names."""
         return [self._rejects[file] for file in sorted(self._rejects)]
+
+    def is_link(self, stem: str) -> bool:
+        """Whether this name is a symbolic link."""
+        return stem in self._links
 
     def image(self, stem: str) -> Image | None:
         """Give the image with this stem; None where there is none, or the file is a reject."""
@@ -157,6 +179,7 @@ class Catalogue:
                 stems.append(stem)
                 if entry.is_symlink():
                     self._links.add(stem)
+        self.refused = list(self._rejects.values())
         self.names = {stem: ImageName.from_file_name(stem) for stem in sorted(stems)}
 
     def _look_into(self, folder_fd: int, real_folder: str, stem: str) -> Image | str:

@@ -39,8 +39,11 @@ def fetch(work: Work) -> None:
         os.write(fd, enroot_file(work.name.registry, work.credentials))
     finally:
         os.close(fd)
+    program = find_program("enroot") or NAME
     environment = {
         **work.programs.environment,
+        # Its helpers, enroot-aufs2ovlfs for one, are beside it.
+        "PATH": f"{os.path.dirname(program)}:{work.programs.environment['PATH']}",
         **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
         "HOME": f"{work.scratch}/home",
         "TMPDIR": f"{work.scratch}/temp",
@@ -70,7 +73,7 @@ def fetch(work: Work) -> None:
     try:
         work.programs._replace(environment=environment).run(
             [
-                *(find_program("enroot") or NAME, "import", "--output", work.output),
+                *(program, "import", "--output", work.output),
                 *("--arch", _MACHINES.get(work.architecture, work.architecture), "--", uri),
             ],
             cwd=work.scratch,

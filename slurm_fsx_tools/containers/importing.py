@@ -329,4 +329,4 @@ def _environment(scratch: str) -> dict[str, str]:
         if name.lower() in _PROXIES or name in ("SSL_CERT_FILE", "SSL_CERT_DIR")
     }
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": path, "HOME": scratch, "TMPDIR": scratch, "LC_ALL": "C.UTF-8", **passed}
+    return {"PATH": path, "HOME": scratch, "TMPDIR": scratch, "LC_ALL": "C.UTF-8", "SHELL": "/bin/bash", **passed}

@@ -11,9 +11,10 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import SharedFsUnavailable, SlurmFsxError, UntrustedFile
-from ..files import check_owner, read_trusted, write_atomically
+from ..errors import SharedFsUnavailable, SlurmFsxError
+from ..files import open_folder, read_trusted, write_atomically
 from .catalogue import Catalogue
+from .listing import format_listing
 from .resolution import lasting_meanings
 from .store import Store
 
@@ -136,7 +137,7 @@ def is_fresh(index: Index, folder: str, policy: str) -> bool:
 
 
 def update_index(config: Config, must_ask: bool, sleep: Callable[[float], None] = time.sleep) -> Index:
-    """Scan the containers folder, and write its index.
+    """Scan the containers folder, and write its index, and what `listing` keeps.
 
     Where the folder has just been changed, this waits until it has settled. The index of a folder that never does is
     written as not complete, and readers ask.
@@ -159,7 +160,10 @@ def update_index(config: Config, must_ask: bool, sleep: Callable[[float], None] 
             if is_settled and os.stat(folder).st_mtime_ns == catalogue.modified_ns:
                 break
         index = Index.of(catalogue, config, is_settled, must_ask)
-        _write(index, index_folder_fd, folder)
+        _write(index.format(), index_folder_fd, index_path(folder))
+        # A listing of a folder that had not settled might be taken for one of what comes next.
+        listing = format_listing(catalogue, config, time.time()) if is_settled else b""
+        _write(listing, index_folder_fd, Store(folder).listing_file)
     finally:
         os.close(index_folder_fd)
     return index
@@ -175,7 +179,7 @@ def write_index(index: Index, folder: str) -> None:
     """
     index_folder_fd = _open_index_folder(folder)
     try:
-        _write(index, index_folder_fd, folder)
+        _write(index.format(), index_folder_fd, index_path(folder))
     finally:
         os.close(index_folder_fd)
 
@@ -211,21 +215,12 @@ def _open_index_folder(folder: str) -> int:
             f"there is no containers folder {folder}",
             hint="see whether the file system is mounted, or make the folder",
         ) from error
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except NotADirectoryError:  # what O_NOFOLLOW makes of a link to a folder, too
-        raise UntrustedFile(f"{path} is no folder", hint="remove it") from None
-    try:
-        check_owner(path, os.fstat(fd))
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+    return open_folder(path)
 
 
-def _write(index: Index, index_folder_fd: int, folder: str) -> None:
+def _write(data: bytes, folder_fd: int, path: str) -> None:
     try:
         # By the descriptor that was checked: where users may rename in the containers folder, a path could lead astray.
-        write_atomically(f"/proc/self/fd/{index_folder_fd}/{os.path.basename(index_path(folder))}", index.format())
+        write_atomically(f"/proc/self/fd/{folder_fd}/{os.path.basename(path)}", data)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, index_path(folder)) from error
+        raise OSError(error.errno, error.strerror, path) from error

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STALL_S = 300.0
 """How long a program may neither read nor write nor say anything, before it counts as hung."""
 
+_NAMESPACE = ("--pid", "--fork", "--kill-child", "--mount-proc")
 _LOOK_S = 0.5
 _END_S = 5.0
 _KEPT_LINES = 20
@@ -169,14 +170,14 @@ def _leash() -> list[str]:
         leash += [setpriv, "--pdeathsig", "KILL"]
     unshare = find_program("unshare")
     if os.geteuid() == 0 and unshare and _can_unshare(unshare):
-        leash += [unshare, "--pid", "--fork", "--kill-child"]
+        leash += [unshare, *_NAMESPACE]
     return leash
 
 
 def _can_unshare(unshare: str) -> bool:
     """Whether PID namespaces can be made here: a container may forbid it."""
     if unshare not in _unshares:
-        tried = subprocess.run([unshare, "--pid", "--fork", "--kill-child", "true"], check=False, capture_output=True)
+        tried = subprocess.run([unshare, *_NAMESPACE, "true"], check=False, capture_output=True)
         _unshares[unshare] = tried.returncode == 0
     return _unshares[unshare]
 
@@ -229,4 +230,6 @@ def _failure(command: Sequence[str], code: int, lines: list[str]) -> ImportFaile
             f"{os.path.basename(command[0])} found no room: {said[:500]}", hint="make room, and run it again"
         )
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
-    return ProgramFailed(f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="see the image's log")
+    return ProgramFailed(
+        f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="run it again: what was downloaded is used"
+    )

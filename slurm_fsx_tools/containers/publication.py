@@ -33,6 +33,11 @@ class Here(NamedTuple):
 
 
 def look_at(store: Store, file: str) -> Here:
+    """See what stands under an image's name, following no link.
+
+    Raises:
+        ImportFailed: something that is neither file nor link.
+    """
     path = store.path(file)
     try:
         status = os.lstat(path)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from ..errors import RegistryUnavailable
+from . import skopeo_importer
 from .import_options import ImportOptions
 from .import_state import read_states
 from .importing import import_image, registry_client
 from .names import SUFFIX
+from .programs import find_program
 from .store import Store
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ def pull(name: ImageName, cache: UserCache, config: Config, job_id: str, say: Ca
 def options_for(name: ImageName, config: Config) -> ImportOptions:
     """Give how an image is imported into a user's cache."""
     return ImportOptions(
+        importer=choose_for_users(),
         architecture=config["containers.architecture"],
         insecure_http=name.registry in config["containers.http_registries"],
         scratch=config["containers.scratch"],
@@ -60,6 +64,21 @@ def options_for(name: ImageName, config: Config) -> ImportOptions:
         mode=PRIVATE,
         other_stores=(Store(config.below_fsx("containers")),),
     )
+
+
+def choose_for_users() -> str:
+    """Give what an ordinary user can import with.
+
+    enroot's helpers do it with file capabilities, which come with a package of their own (``enroot+caps``).
+    """
+    helper = find_program("enroot-aufs2ovlfs")
+    if os.geteuid() == 0 or helper is None or skopeo_importer.missing():
+        return "auto"
+    try:
+        os.getxattr(helper, "security.capability")
+    except OSError:
+        return skopeo_importer.NAME
+    return "auto"
 
 
 def _ask_digest(name: ImageName, options: ImportOptions, say: Callable[[str], None]) -> str:

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SlurmFsxError
-from ..files import read_trusted, remove, write_atomically
+from ..files import open_folder, read_trusted, write_atomically
 
 if TYPE_CHECKING:
     from .store import Store
@@ -63,8 +63,28 @@ def write_record(store: Store, file: str, record: Record) -> None:
 
 
 def remove_record(store: Store, file: str) -> None:
-    """Forget an image that is gone."""
-    remove(_path(store, file))
+    """Forget an image that is gone.
+
+    Raises:
+        OSError: the record cannot be removed.
+        UntrustedFile: somebody else could write where it is.
+    """
+    try:
+        state_fd = open_folder(store.state)
+    except FileNotFoundError:
+        return
+    try:
+        folder_fd = open_folder(os.path.basename(store.records), state_fd)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(state_fd)
+    try:
+        os.unlink(os.path.basename(_path(store, file)), dir_fd=folder_fd)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(folder_fd)
 
 
 def describes(record: Record, status: os.stat_result) -> bool:

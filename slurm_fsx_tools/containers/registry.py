@@ -210,11 +210,13 @@ class RegistryClient:
         if answer.status in (401, 403):
             as_whom = f"as {self._credentials.user}" if self._credentials else "without a password"
             return RegistryDenied(
-                f"{self.registry} refuses {name} {as_whom}: {said}",
+                f"{self.registry} refuses {_without_registry(name)} {as_whom}: {said}",
                 hint=f"see the line of {self.registry} in enroot's .credentials, and the image's name",
             )
         if answer.status == 404:
-            return ImageNotInRegistry(f"{self.registry} does not have {name}: {said}", hint="see the name and the tag")
+            return ImageNotInRegistry(
+                f"{self.registry} has no {_without_registry(name)}: {said}", hint="see the name and the tag"
+            )
         retry_after_s = parse_retry_after(answer.headers.get("Retry-After", ""), self._clock())
         if answer.status == 429:
             return RegistryBusy(f"{self.registry} was asked too often: {said}", "try again later", retry_after_s)
@@ -257,6 +259,10 @@ def parse_retry_after(value: str, now_s: float) -> float | None:
 
 def _digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _without_registry(name: ImageName) -> str:
+    return str(name)[len(name.registry) + 1 :]
 
 
 def _detail(body: bytes) -> str:

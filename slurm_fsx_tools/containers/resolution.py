@@ -20,7 +20,7 @@ from ..errors import ImageNotFound, InvalidName
 from .names import SUFFIX, ContainerName, ImageName, is_container_name, tag_order, tag_prefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..config.model import Config
     from .catalogue import Catalogue, Image
@@ -76,7 +76,53 @@ def resolve(name: str, catalogue: Catalogue, config: Config) -> Image:
 def answers(catalogue: Catalogue, config: Config) -> dict[str, Image | ImageNotFound]:
     """Give what every name means now to the user of this process: an image, or the reason why none."""
     catalogue.look_into(catalogue.names)
-    return {name: _decide(name, claims, catalogue, config) for name, claims in _all_claims(catalogue, config).items()}
+    return {
+        name: _decide(name, claims, catalogue, config) for name, claims in claims_by_name(catalogue, config).items()
+    }
+
+
+def answers_to(
+    names: Mapping[str, Iterable[str]], catalogue: Catalogue, config: Config
+) -> dict[str, Image | ImageNotFound]:
+    """Give what some names mean now, as `answers` does for all.
+
+    Args:
+        names: Each with the stems that have a claim on it.
+        catalogue: The images to choose from.
+        config: Its aliases and preferred namespaces count.
+    """
+    aliases = config["containers.aliases"]
+    return {
+        name: _decide(
+            name,
+            [Claim(name, (_ALIAS, 0), stem) for stem in stems]
+            if name in aliases
+            else [claim for stem in stems for claim in _claims(stem, catalogue.names[stem]) if claim.name == name],
+            catalogue,
+            config,
+        )
+        for name, stems in names.items()
+    }
+
+
+def claims_by_name(catalogue: Catalogue, config: Config) -> dict[str, list[Claim]]:
+    """Give the claims on every name; no file is looked into, so some may prove to be no images."""
+    aliases = config["containers.aliases"]
+    claims: dict[str, list[Claim]] = {}
+    for stem, image_name in catalogue.names.items():
+        for claim in _claims(stem, image_name):
+            if claim.name not in aliases:
+                claims.setdefault(claim.name, []).append(claim)
+    claims = {name: claimed for name, claimed in claims.items() if is_container_name(name)}
+    for alias in filter(is_container_name, aliases):
+        claims[alias] = _alias_claims(alias, aliases[alias], catalogue)
+    return claims
+
+
+def alias_stems(catalogue: Catalogue, config: Config) -> dict[str, str]:
+    """Give the stems that an alias names, each with one such alias."""
+    aliases = config["containers.aliases"]
+    return {claim.stem: alias for alias in aliases for claim in _alias_claims(alias, aliases[alias], catalogue)}
 
 
 def lasting_meanings(catalogue: Catalogue, config: Config) -> dict[str, Image]:
@@ -88,7 +134,7 @@ def lasting_meanings(catalogue: Catalogue, config: Config) -> dict[str, Image]:
     """
     catalogue.look_into(catalogue.names)
     found = {}
-    for name, claims in _all_claims(catalogue, config).items():
+    for name, claims in claims_by_name(catalogue, config).items():
         certain = [claim for claim in claims if _is_certain(catalogue.image(claim.stem))]
         answer = _decide(name, certain, catalogue, config)
         if isinstance(answer, ImageNotFound):
@@ -102,7 +148,7 @@ def nearest_names(name: str, catalogue: Catalogue, config: Config) -> list[str]:
     """Give at most three names that mean an image and look like this one, the likeliest first."""
     import difflib  # takes long to import, and only a miss needs it
 
-    claims = _all_claims(catalogue, config)
+    claims = claims_by_name(catalogue, config)
     short = {image_name.short_name for image_name in catalogue.names.values()}.union(config["containers.aliases"])
     # pytroch-24.01 is like no repository, but pytroch is: then pytorch's pins are what to look at.
     heads = {name} | {name[:end] for end, char in enumerate(name) if char == "-"}
@@ -117,22 +163,8 @@ def nearest_names(name: str, catalogue: Catalogue, config: Config) -> list[str]:
     return [candidate for candidate, _ in zip(means, range(NEAREST_LIMIT))]
 
 
-def _all_claims(catalogue: Catalogue, config: Config) -> dict[str, list[Claim]]:
-    """Give the claims on every name; no file is looked into, so some may prove to be no images."""
-    aliases = config["containers.aliases"]
-    claims: dict[str, list[Claim]] = {}
-    for stem, image_name in catalogue.names.items():
-        for claim in _claims(stem, image_name):
-            if claim.name not in aliases:
-                claims.setdefault(claim.name, []).append(claim)
-    claims = {name: claimed for name, claimed in claims.items() if is_container_name(name)}
-    for alias in filter(is_container_name, aliases):
-        claims[alias] = _alias_claims(alias, aliases[alias], catalogue)
-    return claims
-
-
 def _claims_on(name: str, catalogue: Catalogue, config: Config) -> list[Claim]:
-    """Give the claims on one name: what `_all_claims` has for it, without the rest."""
+    """Give the claims on one name: what `claims_by_name` has for it, without the rest."""
     value = config["containers.aliases"].get(name)
     if value is not None:
         return _alias_claims(name, value, catalogue)
@@ -170,6 +202,9 @@ def _alias_claims(alias: str, value: str, catalogue: Catalogue) -> list[Claim]:
 
 def _decide(name: str, claims: list[Claim], catalogue: Catalogue, config: Config) -> Image | ImageNotFound:
     """Give the image that wins among a name's claims, or say why none does."""
+    if len(claims) == 1:  # as nearly every name of a large catalogue has
+        image = catalogue.image(claims[0].stem)
+        return image or _explain_miss(name, claims, catalogue, config)
     usable = [claim for claim in claims if catalogue.image(claim.stem)]
     images = [image for stem in _contenders(usable, catalogue, config) for image in [catalogue.image(stem)] if image]
     if not images:

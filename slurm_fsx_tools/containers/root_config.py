@@ -91,8 +91,23 @@ def write_root_config(root: str, config: ImageConfig) -> None:
             _write(etc_fd, "rc.local", "", 0o644)
         finally:
             os.close(etc_fd)
+        _make_folder(root_fd, config.folder)
     finally:
         os.close(root_fd)
+
+
+def _make_folder(root_fd: int, path: str) -> None:
+    """Make the folder that commands run in: a container's root may be read-only. Behind a link nothing is made."""
+    folder_fd = os.dup(root_fd)
+    try:
+        for name in filter(None, path.split("/")):
+            inner_fd = _enter(folder_fd, name)
+            os.close(folder_fd)
+            folder_fd = inner_fd
+    except ImportFailed:
+        pass
+    finally:
+        os.close(folder_fd)
 
 
 def _enter(folder_fd: int, name: str) -> int:

@@ -26,6 +26,11 @@ class Store(NamedTuple):
         return f"{self.state}/index"
 
     @property
+    def listing_file(self) -> str:
+        """What root has seen of every image, for who lists thousands."""
+        return f"{self.state}/listing"
+
+    @property
     def records(self) -> str:
         """A file for each image: what it was made from, and its checksums."""
         return f"{self.state}/records"

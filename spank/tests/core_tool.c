@@ -16,6 +16,8 @@
  *       prints plugin.conf as read: fsx_root, containers, index, policy, unknown_name, current=0|1, a line each
  *   core_tool mounted PATH < mountinfo
  *       exit 0 if a mount point other than / stands at or above PATH, else 1
+ *   core_tool image FILE
+ *       exit 0 if it is a whole squashfs image; else prints `none` or `part` or an error's text to stderr, exit 1
  *   core_tool nccl IMAGE_ROOT FSX_ROOT [LD_LIBRARY_PATH]
  *       exit 0 if the image has an NCCL of its own, else 1
  *
@@ -36,6 +38,7 @@
 #include "mountinfo.h"
 #include "name.h"
 #include "plugin_conf.h"
+#include "squashfs.h"
 #include "trusted_file.h"
 
 enum { STDIN_LIMIT = 64 * 1024 * 1024 };
@@ -180,6 +183,18 @@ static int run_mounted(int argc, char **argv)
 	return covered ? 0 : 1;
 }
 
+static int run_image(int argc, char **argv)
+{
+	int rv;
+
+	if (argc != 1)
+		return 2;
+	rv = squashfs_check_path(argv[0]);
+	if (rv < 0)
+		fprintf(stderr, "%s\n", rv == -ENOEXEC ? "none" : rv == -ENODATA ? "part" : strerror(-rv));
+	return rv < 0 ? 1 : 0;
+}
+
 static int run_nccl(int argc, char **argv)
 {
 	bool has;
@@ -202,7 +217,7 @@ int main(int argc, char **argv)
 		int (*run)(int argc, char **argv);
 	} commands[] = {
 		{"index", run_index}, {"env", run_env},         {"operations", run_operations}, {"name", run_name},
-		{"conf", run_conf},   {"mounted", run_mounted}, {"nccl", run_nccl},
+		{"conf", run_conf},   {"mounted", run_mounted}, {"nccl", run_nccl},             {"image", run_image},
 	};
 
 	for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import syslog
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...config.origin import config_path
-from ...config.snapshot import load_snapshot
 from ...containers.catalogue import Catalogue
-from ...containers.index import index_path, update_index
-from ...containers.names import SUFFIX, ContainerName, tag_order
-from ...containers.resolution import answers, nearest_names
+from ...containers.index import index_path
+from ...containers.listing import list_images as list_catalogue
+from ...containers.names import SUFFIX, ContainerName
+from ...containers.publishing import RESOLVE_HOOK, publish, site_resolvers
+from ...containers.records import read_record
+from ...containers.resolution import nearest_names
+from ...containers.store import Store
+from ...containers.uses import read_uses
 from ...errors import ImageNotFound, SlurmFsxError
 from ...node.journal import printable
 from ...plugins import load_plugins
+from .text import complain, date, load_config, print_table, size, utc
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from ...config.model import Config, Snapshot
     from ...containers.catalogue import Image
-    from ...containers.names import TagOrder
-    from ...plugins import Failure, PluginSet
-
-RESOLVE_HOOK = "slurm_fsx_resolve_container"
-BUILTIN = "containers"
-
-DRAWN_ROWS = 1000
-"""How many rows rich may draw: it takes a second for some thousand."""
+    from ...containers.listing import Listing
+    from ...containers.records import Record
+    from ...containers.uses import Use
+    from ...plugins import Failure
 
 
 @click.command("list")
@@ -44,37 +43,30 @@ def list_images(as_json: bool) -> None:
     Files that are no images are named on stderr, with the reason.
 
     --json prints an object: folder; images, each with names (the shortest first), registry, repository, tag, digest,
-    size_bytes, modified and path; short_names, each with its path, or null and the error; rejects, each with file and
-    reason.
+    size_bytes, modified, path, record (what an imported one was made from; else null) and jobs (that have started from
+    it and may still run); short_names, each with its path, or null and the error; rejects, each with file and reason.
     """
-    snapshot = _load_config()
-    catalogue = Catalogue.scan(snapshot.config.below_fsx("containers"))
-    found = answers(catalogue, snapshot.config)
-    names = _names_by_stem(catalogue, found)
-    short = _short_names(catalogue, found, snapshot.config)
+    snapshot = load_config()
+    store = Store(snapshot.config.below_fsx("containers"))
+    listing = list_catalogue(store, snapshot.config, time.time())
+    try:
+        uses = read_uses(store)
+    except (SlurmFsxError, OSError) as error:
+        complain("who uses the images", error)
+        uses = {}
     if as_json:
-        click.echo(json.dumps(_describe_catalogue(catalogue, names, short), indent=2))
+        found = ((image.stem, read_record(store, _place(image))) for image in listing.images)
+        records = {stem: record for stem, record in found if record}
+        click.echo(json.dumps(_describe_listing(listing, records, uses), indent=2))
         return
-    images = sorted(catalogue.images, key=_by_name_and_version)
-    _print_table(
-        ("name", "tag", "size", "date", "file"),
-        [
-            (
-                next(iter(names[image.stem]), "-"),
-                image.name.tag,
-                _size(image.size_bytes),
-                _date(image.modified_s),
-                _file(image),
-            )
-            for image in images
-        ],
-    )
-    if short:
+    _print_images(listing, uses)
+    if listing.short_names:
         click.echo()
-        _print_table(("short name", "means now"), [(name, _meaning(answer)) for name, answer in short.items()])
-    for reject in catalogue.rejects:
+        rows = [(name, _meaning(answer)) for name, answer in listing.short_names.items()]
+        print_table(("short name", "means now"), rows)
+    for reject in listing.rejects:
         click.echo(f"slurm-fsx: {printable(reject.file)} is not used: {reject.reason}", err=True)
-    sites = _site_resolvers(load_plugins(snapshot, _complain))
+    sites = site_resolvers(load_plugins(snapshot, complain))
     if sites:
         click.echo(f"slurm-fsx: site plugins are asked first, and may choose otherwise: {', '.join(sites)}", err=True)
 
@@ -93,9 +85,9 @@ def resolve(name: str, as_json: bool, submit: bool, partition: str) -> None:
     chose a file elsewhere. Where there is no image, path is null, and error and nearest say more.
     """
     # Nothing but its own answer may keep a submission from going on: a typo in the configuration goes to syslog.
-    on_failure = _log if submit else _complain
+    on_failure = _log if submit else complain
     try:
-        snapshot = _load_config(on_failure if submit else None)
+        snapshot = load_config(on_failure if submit else None)
         path = _ask(ContainerName.parse(name).name, partition, snapshot, on_failure)
     except (SlurmFsxError, OSError) as error:
         if submit:
@@ -117,17 +109,8 @@ def index() -> None:
     """
     if os.geteuid() != 0:
         raise SlurmFsxError("the index is believed only if root wrote it", hint="run this as root")
-    snapshot = _load_config()
-    failed: list[str] = []
-
-    def on_failure(what: str, error: BaseException) -> None:
-        failed.append(what)
-        _complain(what, error)
-
-    plugins = load_plugins(snapshot, on_failure)
-    sites = _site_resolvers(plugins)
-    blocked = BUILTIN in snapshot.config["prolog.block"]
-    written = update_index(snapshot.config, must_ask=bool(sites or failed or blocked))
+    snapshot = load_config()
+    written, sites = publish(snapshot, complain)
     meant = [path for _, path in written.entries()]
     path = index_path(snapshot.config.below_fsx("containers"))
     click.echo(f"{len(meant)} names of {len(set(meant))} images: {path}")
@@ -138,6 +121,20 @@ def index() -> None:
         click.echo(
             "slurm-fsx: the folder keeps changing, so submissions do not use this index: run this again", err=True
         )
+
+
+def _print_images(listing: Listing, uses: Mapping[str, Use]) -> None:
+    """Print the table; with the number of jobs that use an image only where there is any."""
+    rows: list[tuple[str, ...]] = []
+    for image in listing.images:
+        names = listing.names(image)
+        jobs = len(uses[_place(image)].jobs) if uses and _place(image) in uses else 0
+        described = (image.name.tag, size(image.size_bytes), date(image.modified_s), str(jobs or ""), _file(image))
+        rows.append((names[0] if names else "-", *described))
+    head: tuple[str, ...] = ("name", "tag", "size", "date", "jobs", "file")
+    if not any(row[4] for row in rows):
+        head, rows = (*head[:4], head[5]), [(*row[:4], row[5]) for row in rows]
+    print_table(head, rows)
 
 
 def _ask(name: str, partition: str, snapshot: Snapshot, on_failure: Failure) -> str:
@@ -151,60 +148,38 @@ def _ask(name: str, partition: str, snapshot: Snapshot, on_failure: Failure) -> 
     return path
 
 
-def _load_config(on_failure: Failure | None = None) -> Snapshot:
-    return load_snapshot(config_path(os.environ), on_failure=on_failure)
-
-
-def _site_resolvers(plugins: PluginSet) -> list[str]:
-    return [impl.plugin for impl in plugins.implementations(RESOLVE_HOOK) if impl.plugin != BUILTIN]
-
-
-def _complain(what: str, error: BaseException) -> None:
-    click.echo(f"slurm-fsx: skipped: {printable(f'{what}: {error}')}", err=True)
-
-
 def _log(what: str, error: BaseException) -> None:
     syslog.openlog("slurm-fsx", syslog.LOG_PID, syslog.LOG_USER)
     syslog.syslog(syslog.LOG_WARNING, printable(f"skipped at a submission: {what}: {error}"))
 
 
-def _names_by_stem(catalogue: Catalogue, found: dict[str, Image | ImageNotFound]) -> dict[str, list[str]]:
-    """Give the names that mean each image now, the shortest first; none where an alias has taken the only one."""
-    names: dict[str, list[str]] = {image.stem: [] for image in catalogue.images}
-    for name, answer in found.items():
-        if not isinstance(answer, ImageNotFound):
-            names[answer.stem].append(name)
-    return {stem: sorted(known, key=lambda name: (len(name), name)) for stem, known in names.items()}
-
-
-def _short_names(
-    catalogue: Catalogue, found: dict[str, Image | ImageNotFound], config: Config
-) -> dict[str, Image | ImageNotFound]:
-    """Give what each alias, and each repository's last part, means now."""
-    short = {image.name.short_name for image in catalogue.images}.union(config["containers.aliases"])
-    return {name: found[name] for name in sorted(short) if name in found}
-
-
-def _describe_catalogue(
-    catalogue: Catalogue, names: dict[str, list[str]], short: dict[str, Image | ImageNotFound]
-) -> dict[str, Any]:
+def _describe_listing(listing: Listing, records: dict[str, Record], uses: Mapping[str, Use]) -> dict[str, Any]:
     return {
-        "folder": catalogue.folder,
+        "folder": listing.folder,
         "images": [
             {
-                "names": names[image.stem],
+                "names": listing.names(image),
                 **image.name._asdict(),
                 **_describe_file(image),
                 "path": image.path,
+                "record": _describe_record(records.get(image.stem)),
+                "jobs": sorted(uses[_place(image)].jobs) if _place(image) in uses else [],
             }
-            for image in catalogue.images
+            for image in sorted(listing.images)
         ],
         "short_names": {
             name: {"path": None, "error": str(answer)} if isinstance(answer, ImageNotFound) else {"path": answer.path}
-            for name, answer in short.items()
+            for name, answer in listing.short_names.items()
         },
-        "rejects": [{"file": printable(reject.file), "reason": reject.reason} for reject in catalogue.rejects],
+        "rejects": [{"file": printable(reject.file), "reason": reject.reason} for reject in listing.rejects],
     }
+
+
+def _describe_record(record: Record | None) -> dict[str, str] | None:
+    if record is None:
+        return None
+    words = {key: str(getattr(record, key)) for key in ("uri", "digest", "architecture", "sha256", "importer")}
+    return {**words, "imported": utc(record.imported_s)}
 
 
 def _describe_answer(name: str, path: str, config: Config) -> dict[str, Any]:
@@ -229,12 +204,7 @@ def _describe_miss(name: str, error: ImageNotFound, config: Config) -> dict[str,
 
 
 def _describe_file(image: Image) -> dict[str, Any]:
-    modified = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(image.modified_s))
-    return {"size_bytes": image.size_bytes, "modified": modified}
-
-
-def _by_name_and_version(image: Image) -> tuple[str, str, TagOrder, str]:
-    return (image.name.short_name, image.name.full_repository, tag_order(image.name.tag), image.stem)
+    return {"size_bytes": image.size_bytes, "modified": utc(image.modified_s)}
 
 
 def _meaning(answer: Image | ImageNotFound) -> str:
@@ -242,37 +212,9 @@ def _meaning(answer: Image | ImageNotFound) -> str:
 
 
 def _file(image: Image) -> str:
-    name, place = image.stem + SUFFIX, os.path.basename(image.path)
+    name, place = image.stem + SUFFIX, _place(image)
     return name if name == place else f"{name} -> {place}"
 
 
-def _size(size_bytes: int) -> str:
-    size = float(size_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows in columns: drawn by rich on a terminal, else as plain text without trailing blanks."""
-    if sys.stdout.isatty() and len(rows) <= DRAWN_ROWS:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False)
-        for title in head:
-            table.add_column(title, justify="right" if title == "size" else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*map(Text, row))
-        Console().print(table)
-        return
-    widths = [max(map(len, column)) for column in zip(head, *rows)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in (head, *rows)]
-    click.echo("\n".join(lines))
+def _place(image: Image) -> str:
+    return image.path.rpartition("/")[2]

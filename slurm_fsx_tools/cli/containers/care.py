@@ -1,0 +1,275 @@
+"""``slurm-fsx containers verify|remove|prune``: see that images are whole, and let go of those that nobody needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...containers.catalogue import Catalogue
+from ...containers.names import SUFFIX
+from ...containers.pruning import DAY_S, Policy, judge
+from ...containers.publishing import publish
+from ...containers.records import read_record
+from ...containers.removing import check_removable, file_of, remove_image
+from ...containers.store import Store
+from ...containers.user_caches import cached_images, remove_cached
+from ...containers.uses import UNUSED, forget_ended, read_uses
+from ...containers.verifying import verify as verify_image
+from ...errors import SlurmFsxError, SlurmUnavailable
+from ...node.journal import printable
+from ...slurm import CommandClient
+from .text import complain, load_config, print_table, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from ...config.model import Snapshot
+    from ...containers.pruning import Verdict
+    from ...containers.removing import Removal
+    from ...containers.user_caches import CachedImage
+    from ...containers.verifying import Verification
+
+DEFAULT_KEEP = 1
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--quick", is_flag=True, help="Do not read whole files to compare their checksums.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
+    """See whether images are whole, and as they were imported; all of them without a NAME.
+
+    NAME is a file in the catalogue, or a URI. Looked at are the superblock, size and time, all folders inside, and the
+    checksum of the whole file. An image without a record was not imported by this software; nothing is known of its
+    bytes.
+
+    Exits with 1 if an image is damaged; what to do is said behind it.
+
+    --json prints for each image: file; state (ok, no record, damaged); problem and hint, or null; hashed; digest.
+    """
+    snapshot = load_config()
+    store = Store(snapshot.config.below_fsx("containers"))
+    catalogue = Catalogue(store.folder)
+    stems = [file_of(name, catalogue)[: -len(SUFFIX)] for name in names] or list(catalogue.names)
+    catalogue.look_into(stems)
+    total = sum(image.size_bytes for image in catalogue.images if not quick and read_record(store, image.stem + SUFFIX))
+    with _progress(total) as on_bytes:
+        looked = [verify_image(stem, store, catalogue, quick, on_bytes) for stem in stems]
+    found = [verification for verification in looked if verification]
+    if as_json:
+        click.echo(json.dumps([_describe(verification) for verification in found], indent=2))
+    elif found:
+        print_table(("state", "file", "checked"), [(_state(each), each.file, _checked(each)) for each in found])
+    damaged = [verification for verification in found if verification.problem]
+    if not as_json:
+        for each in damaged:
+            click.echo(
+                f"slurm-fsx: {each.file} is damaged: {printable(each.problem)}\n           {each.hint}", err=True
+            )
+    raise SystemExit(1 if damaged else 0)
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Also what an alias names or a job uses, and without asking Slurm.")
+def remove(names: tuple[str, ...], force: bool) -> None:
+    """Remove images, with their records.
+
+    NAME is a file in the catalogue, or a whole URI; short names are not taken. An image that an alias or a link names,
+    or that a running job has started from, stays, and so do all if Slurm cannot be asked who runs. Jobs that wait are
+    not seen: one that was submitted for a removed image fails when it starts.
+
+    Exits with 1 if an image stays.
+    """
+    snapshot = load_config()
+    store = Store(snapshot.config.below_fsx("containers"))
+    catalogue = Catalogue(store.folder)
+    files = list(dict.fromkeys(file_of(name, catalogue) for name in names))
+    uses = read_uses(store)
+    active = frozenset() if force else _ask_slurm(" or remove them with --force")
+    removed, failed = [], 0
+    for file in files:
+        use = uses.get(file, UNUSED)
+        try:
+            if not force:
+                check_removable(file, catalogue, snapshot.config, use, active)
+            removed.append(remove_image(file, store, None if force else use.jobs))
+        except (SlurmFsxError, OSError) as error:
+            failed += 1
+            click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
+    _finish(removed, snapshot)
+    raise SystemExit(1 if failed else 0)
+
+
+@click.command()
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the newest N of each repository.")
+@click.option(
+    "--older-than",
+    type=click.FloatRange(min=0),
+    metavar="DAYS",
+    help="Only images that came, and were used, before that.",
+)
+@click.option("--caches", is_flag=True, help="Instead, users' own imports that were not used for --older-than DAYS.")
+@click.option("--yes", is_flag=True, help="Do it, instead of only saying what would go.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go; as without --yes.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects: file, size_bytes, goes, reason.")
+def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
+    """Let go of images that are not needed any more; without --yes, only say which.
+
+    An image goes if it is not among the newest N of its repository (1, if only --older-than is given) and if it came,
+    and was last used, more than DAYS days ago. An image that an alias or a link names, or that a running job has
+    started from, always stays; if Slurm cannot be asked who runs, all do. Jobs that wait are not seen: choose DAYS
+    longer than your queue.
+    """
+    if (keep is None or caches) and older_than is None:
+        raise SlurmFsxError(
+            "nothing says which images to keep",
+            hint="give --older-than DAYS" + ("" if caches else ", --keep N or both"),
+        )
+    snapshot = load_config()
+    store = Store(snapshot.config.below_fsx("containers"))
+    does = yes and not dry_run
+    if caches:
+        _prune_caches(store, older_than or 0, does, as_json)
+        return
+    catalogue = Catalogue.scan(store.folder)
+    uses = read_uses(store)
+    active = _ask_slurm("")
+    policy = Policy(DEFAULT_KEEP if keep is None else keep, older_than or 0)
+    found = ((stem, read_record(store, stem + SUFFIX)) for stem in catalogue.names)
+    records = {stem: record for stem, record in found if record}
+    verdicts = judge(catalogue, snapshot.config, policy, records, uses, active, time.time())
+    _print_verdicts(verdicts, as_json)
+    going = [verdict.image for verdict in verdicts if verdict.goes]
+    if not does:
+        total = sum(image.size_bytes for image in going)
+        click.echo(f"{len(going)} images would go, {size(total)}: run this again with --yes", err=True)
+        return
+    removed, failed = [], 0
+    for image in going:
+        file = image.stem + SUFFIX
+        try:
+            removed.append(remove_image(file, store, uses.get(file, UNUSED).jobs))
+        except (SlurmFsxError, OSError) as error:
+            failed += 1
+            click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
+    forget_ended(store, uses, active)
+    _finish(removed, snapshot)
+    raise SystemExit(1 if failed else 0)
+
+
+def _prune_caches(store: Store, older_than_days: float, does: bool, as_json: bool) -> None:
+    before_s = time.time() - older_than_days * DAY_S
+    images = cached_images(store)
+    going = [image for image in images if image.used_s < before_s]
+    gone: list[CachedImage] = [image for image in going if remove_cached(store, image)] if does else []
+    rows = [_cached_row(image, image in (gone if does else going), time.time()) for image in images]
+    if as_json:
+        click.echo(
+            json.dumps([dict(zip(("uid", "file", "size_bytes", "goes", "reason"), row)) for row in rows], indent=2)
+        )
+    elif rows:
+        shown = [
+            (_goes(goes), str(uid), size(size_bytes), file, reason) for uid, file, size_bytes, goes, reason in rows
+        ]
+        print_table(("", "user", "size", "file", "why"), shown)
+    total = size(sum(image.size_bytes for image in (gone if does else going)))
+    done = (
+        f"removed {len(gone)} images, {total} freed"
+        if does
+        else f"{len(going)} images would go, {total}: run this again with --yes"
+    )
+    click.echo(done, err=True)
+
+
+def _cached_row(image: CachedImage, goes: bool, now_s: float) -> tuple[int, str, int, bool, str]:
+    return image.uid, image.file, image.size_bytes, goes, f"last used {(now_s - image.used_s) / DAY_S:.0f} days ago"
+
+
+def _ask_slurm(otherwise: str) -> Collection[int]:
+    try:
+        return CommandClient().active_jobs()
+    except SlurmUnavailable as error:
+        raise SlurmUnavailable(
+            f"nobody knows which images are in use: {error.message}",
+            hint=f"{error.hint},{otherwise or ' then try again'}",
+        ) from error
+
+
+def _finish(removed: Collection[Removal], snapshot: Snapshot) -> None:
+    """Say what is gone, and tell submissions."""
+    if removed:
+        publish(snapshot, complain)
+        total = size(sum(removal.freed_bytes for removal in removed))
+        click.echo(f"removed {', '.join(removal.file for removal in removed)}: {total} freed")
+
+
+def _print_verdicts(verdicts: Collection[Verdict], as_json: bool) -> None:
+    if as_json:
+        rows = [
+            {
+                "file": verdict.image.stem + SUFFIX,
+                "size_bytes": verdict.image.size_bytes,
+                "goes": verdict.goes,
+                "reason": verdict.reason,
+            }
+            for verdict in verdicts
+        ]
+        click.echo(json.dumps(rows, indent=2))
+    elif verdicts:
+        print_table(
+            ("", "size", "file", "why"),
+            [
+                (_goes(verdict.goes), size(verdict.image.size_bytes), verdict.image.stem + SUFFIX, verdict.reason)
+                for verdict in verdicts
+            ],
+        )
+
+
+def _goes(goes: bool) -> str:
+    return "goes" if goes else "stays"
+
+
+def _state(verification: Verification) -> str:
+    return "damaged" if verification.problem else "ok" if verification.record else "no record"
+
+
+def _checked(verification: Verification) -> str:
+    if verification.problem:
+        return ""
+    if verification.record is None:
+        return "superblock and folders: it was not imported by this software"
+    return (
+        "superblock, size, time, folders and checksum" if verification.is_hashed else "superblock, size, time, folders"
+    )
+
+
+def _describe(verification: Verification) -> dict[str, Any]:
+    return {
+        "file": verification.file,
+        "state": _state(verification),
+        "problem": printable(verification.problem) or None,
+        "hint": verification.hint or None,
+        "hashed": verification.is_hashed,
+        "digest": verification.record.digest if verification.record else None,
+    }
+
+
+@contextmanager
+def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Show on a terminal how much has been read; elsewhere nothing."""
+    if not total_bytes or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=total_bytes)
+        yield lambda more: progress.advance(task, more)
