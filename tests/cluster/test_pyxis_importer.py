@@ -35,9 +35,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> Ite
     with Cluster.start(folder, nodes=2, installation=installation, pyxis=pyxis, system=SYSTEM) as running:
         if pyxis:
             set_up_enroot(running, pyxis.enroot)
-        image = make_image(running.fsx / "containers" / f"{CATALOGUED}.sqsh", {"IMAGE": "catalogue"})
+        image = make_image(running.fsx / "containers" / f"{CATALOGUED}.sqsh", files={"etc/source": "catalogue\n"})
         with DockerRegistry(running.fsx / "registry") as source:
-            source.push_image("team/tool", "1", make_image(folder / "tool.sqsh", {"IMAGE": "registry"}))
+            source.push_image("team/tool", "1", make_image(folder / "tool.sqsh", files={"etc/source": "registry\n"}))
         running.write_on_all("/etc/slurm-fsx/config.yaml", CONFIG)
         running.head.write("/etc/docker-registry.yml", configuration("/fsx/registry/images", REGISTRY))
         running.head.start_daemon("registry", ["docker-registry", "serve", "/etc/docker-registry.yml"])
@@ -166,7 +166,7 @@ def real_pyxis(request: pytest.FixtureRequest, cluster: Cluster) -> Cluster:
     ],
 )
 def test_container_image_works_with_the_real_pyxis(real_pyxis: Cluster, image: str, source: str) -> None:
-    done = real_pyxis.srun("--nodes=2", "--label", f"--container-image={image}", "sh", "-c", "echo $IMAGE")
+    done = real_pyxis.srun("--nodes=2", "--label", f"--container-image={image}", "cat", "/etc/source")
     assert done.returncode == 0, done.stderr + real_pyxis.report()
     assert sorted(done.stdout.splitlines()) == [f"0: {source}", f"1: {source}"]
     real_pyxis.wait_until_idle()
@@ -175,5 +175,5 @@ def test_container_image_works_with_the_real_pyxis(real_pyxis: Cluster, image: s
 def test_the_real_pyxis_shows_why_there_is_no_image(real_pyxis: Cluster) -> None:
     done = real_pyxis.srun(f"--container-image={REGISTRY}#team/none:1", "true")
     assert done.returncode != 0
-    assert "does not have" in done.stderr, done.stderr
+    assert "has no team/none:1" in done.stderr, done.stderr
     real_pyxis.resume(*real_pyxis.nodes)

@@ -280,7 +280,7 @@ def test_when_the_puller_is_killed_another_takes_over(home: Home, registry: Dock
 def test_an_image_that_is_not_there_is_told_to_all_who_wait(home: Home, registry: DockerRegistry) -> None:
     results = Crowd(home.config, f"docker://{registry.name}/team/none:1", workers=8).results()
     assert len(results) == 8
-    assert all("does not have" in str(result["answer"]) for result in results), results
+    assert all("has no team/none:1" in str(result["answer"]) for result in results), results
 
 
 def test_two_users_have_each_their_own_private_copy(home: Home, registry: DockerRegistry, needs_root: None) -> None:
