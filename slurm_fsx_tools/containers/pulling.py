@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from ..shared_lock import Owner
     from .import_state import Progress
     from .names import ImageName
-    from .user_cache import UserCache
+    from .own_cache import OwnCache
 
 PRIVATE = 0o600
 """Images may be private: only their owner reads them."""
 
 
-def pull(name: ImageName, cache: UserCache, config: Config, job_id: str, say: Callable[[str], None]) -> str:
+def pull(name: ImageName, cache: OwnCache, config: Config, job_id: str, say: Callable[[str], None]) -> str:
     """Give the path of an image in the cache, pulled by one node of the cluster.
 
     Args:
@@ -45,7 +45,15 @@ def pull(name: ImageName, cache: UserCache, config: Config, job_id: str, say: Ca
     options = options_for(name, config)
 
     def bring() -> str:
-        digest = _ask_digest(name, options, say)
+        known = cache.last_known(name)
+        try:
+            digest = _ask_digest(name, options, say, attempts=1 if known else options.retries.attempts)
+        except RegistryUnavailable as error:
+            if not known:
+                raise
+            # A registry that is away, or has had enough of us, stops no job whose image is here.
+            say(f"{error.message}: taking what {name} meant when it last answered")
+            return known
         file = f"{digest.replace(':', '-')}.{options.wanted_architecture}{SUFFIX}"
         import_image(name._replace(digest=digest), cache.store, options, _reporter(say), file)
         return file
@@ -81,14 +89,14 @@ def choose_for_users() -> str:
     return "auto"
 
 
-def _ask_digest(name: ImageName, options: ImportOptions, say: Callable[[str], None]) -> str:
+def _ask_digest(name: ImageName, options: ImportOptions, say: Callable[[str], None], attempts: int) -> str:
     attempt = 0
     while True:
         attempt += 1
         try:
             return registry_client(name, options).digest(name)
         except RegistryUnavailable as error:
-            if attempt >= options.retries.attempts:
+            if attempt >= attempts:
                 raise
             wait_s = max(options.retries.wait_s(attempt), error.retry_after_s or 0.0)
             say(f"{error.message}: trying again in {wait_s:.0f} s")
@@ -109,7 +117,7 @@ def _reporter(say: Callable[[str], None]) -> Callable[[Progress], None]:
     return report
 
 
-def _progress_of(owner: Owner, cache: UserCache) -> str:
+def _progress_of(owner: Owner, cache: OwnCache) -> str:
     """Say how far the import of a process has come."""
     for state in read_states(cache.store):
         if (state.host, state.pid) == owner[:2] and state.is_under_way:

@@ -17,8 +17,8 @@ from ..config.snapshot import load_snapshot
 from ..errors import ImageNotFound, SlurmFsxError
 from ..job import Job
 from ..shared_fs import SharedFs
+from .own_cache import OwnCache
 from .store import Store
-from .user_cache import UserCache
 from .wanted import Wanted, look_up
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def get(uri: str, snapshot: Snapshot, environ: Mapping[str, str]) -> str:
     shared_fs = SharedFs(config["fsx.root"], config["fsx.timeout"])
     store = Store(config.below_fsx("containers")).cache(os.geteuid())
     architecture = config["containers.architecture"]
-    cache = UserCache(store, os.uname().machine if architecture == "auto" else architecture)
+    cache = OwnCache(store, os.uname().machine if architecture == "auto" else architecture)
     # In a child: where the file system hangs, this ends with a message.
     path, size_bytes, modified_ns, notes = shared_fs.look(lambda: _look(wanted, snapshot, partition, job_id, cache))
     if path:
@@ -95,7 +95,7 @@ def say(text: str) -> None:
 
 
 def _look(
-    wanted: Wanted, snapshot: Snapshot, partition: str, job_id: str, cache: UserCache
+    wanted: Wanted, snapshot: Snapshot, partition: str, job_id: str, cache: OwnCache
 ) -> tuple[str, int, int, list[str]]:
     """Give an image that is there, with its size and time, or an empty path and what the user should know."""
     notes: list[str] = []

@@ -19,8 +19,8 @@ from lab.docker_registry import DockerRegistry
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.containers.index import update_index
 from slurm_fsx_tools.containers.names import ImageName
+from slurm_fsx_tools.containers.own_cache import OwnCache
 from slurm_fsx_tools.containers.store import Store
-from slurm_fsx_tools.containers.user_cache import UserCache
 from slurm_fsx_tools.containers.wanted import Wanted
 from slurm_fsx_tools.errors import SlurmFsxError, UntrustedFile
 
@@ -133,8 +133,8 @@ class Home:
     def cache(self, uid: int | None = None) -> Store:
         return self.store.cache(os.geteuid() if uid is None else uid)
 
-    def user_cache(self) -> UserCache:
-        return UserCache(self.cache(), os.uname().machine)
+    def own_cache(self) -> OwnCache:
+        return OwnCache(self.cache(), os.uname().machine)
 
     def wait_for_pull(self) -> None:
         """Wait until somebody has begun to import."""
@@ -255,8 +255,7 @@ def test_a_job_keeps_its_image_when_the_tag_moves_and_the_next_job_gets_the_new_
     uri = registry.push("team/moving")
     old = Crowd(home.config, uri, job="1").answer()
     registry.push("team/moving")
-    for reference in Path(home.cache().references).iterdir():
-        os.utime(reference, (time.time() - 3600, time.time() - 3600))
+    make_old(home)
     assert Crowd(home.config, uri, job="1").answer() == old
     new = Crowd(home.config, uri, job="2").answer()
     assert new != old
@@ -283,6 +282,36 @@ def test_an_image_that_is_not_there_is_told_to_all_who_wait(home: Home, registry
     assert all("has no team/none:1" in str(result["answer"]) for result in results), results
 
 
+def make_old(home: Home) -> None:
+    """Make all references as if the registry had been asked an hour ago."""
+    for reference in Path(home.cache().references).iterdir():
+        os.utime(reference, (time.time() - 3600, time.time() - 3600))
+
+
+def test_a_registry_that_is_away_stops_no_job_whose_image_is_here(
+    home: Home, tmp_path: Path, registry: DockerRegistry
+) -> None:
+    with DockerRegistry(tmp_path / "passing") as passing:
+        home.config = Config({**home.config.as_dict(), "containers.http_registries": [passing.name]})
+        uri = passing.push("team/passing")
+        path = Crowd(home.config, uri).answer()
+    make_old(home)
+    (result,) = Crowd(home.config, uri, job="2").results()
+    assert result["answer"] == path
+    assert "taking what" in str(result["talk"])
+
+
+def test_an_image_that_was_removed_from_its_registry_is_refused_though_it_is_here(
+    home: Home, registry: DockerRegistry
+) -> None:
+    uri = registry.push("team/removed")
+    path = Crowd(home.config, uri, job="1").answer()
+    make_old(home)
+    shutil.rmtree(registry.images / "docker/registry/v2/repositories/team/removed")
+    assert "404" in Crowd(home.config, uri, job="2").answer()
+    assert os.path.exists(path)
+
+
 def test_two_users_have_each_their_own_private_copy(home: Home, registry: DockerRegistry, needs_root: None) -> None:
     uri = registry.push("team/private")
     paths = {}
@@ -307,44 +336,44 @@ def test_two_users_have_each_their_own_private_copy(home: Home, registry: Docker
 def test_a_cache_that_others_may_enter_is_not_used(home: Home, mode: int) -> None:
     os.chmod(home.cache().folder, mode)
     with pytest.raises(UntrustedFile, match="chmod 700"):
-        home.user_cache().check()
+        home.own_cache().check()
 
 
 def test_a_cache_of_somebody_else_is_not_used(home: Home, needs_root: None) -> None:
     os.chown(home.cache().folder, 2001, 2001)
     with pytest.raises(UntrustedFile, match="belongs to user 2001"):
-        home.user_cache().check()
+        home.own_cache().check()
 
 
 def test_a_missing_cache_says_who_makes_it(home: Home) -> None:
     os.rmdir(home.cache().folder)
     with pytest.raises(SlurmFsxError, match="made when a step starts"):
-        home.user_cache().check()
+        home.own_cache().check()
 
 
 def test_links_in_place_of_a_caches_folders_are_refused(home: Home, tmp_path: Path) -> None:
-    home.user_cache().check()
+    home.own_cache().check()
     for folder in (home.cache().references, home.cache().locks, home.cache().state):
         shutil.rmtree(folder)
         os.symlink(tmp_path, folder)
         with pytest.raises(UntrustedFile):
-            home.user_cache().check()
+            home.own_cache().check()
         os.unlink(folder)
-        home.user_cache().check()
+        home.own_cache().check()
 
 
 def test_a_link_or_a_damaged_file_in_place_of_an_image_is_no_image(home: Home, registry: DockerRegistry) -> None:
     uri = registry.push("team/linked")
     path = Crowd(home.config, uri).answer()
     name = ImageName.parse(uri)
-    assert home.user_cache().find(name, "1") == path
+    assert home.own_cache().find(name, "1") == path
     os.rename(path, f"{path}.kept")
     os.symlink(f"{path}.kept", path)
-    assert home.user_cache().find(name, "1") is None
+    assert home.own_cache().find(name, "1") is None
     os.unlink(path)
     shutil.copy(f"{path}.kept", path)
     os.truncate(path, 4096)
-    assert home.user_cache().find(name, "1") is None
+    assert home.own_cache().find(name, "1") is None
 
 
 def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, registry: DockerRegistry) -> None:
@@ -353,7 +382,7 @@ def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, regis
     name = ImageName.parse(uri)
 
     def find(after_s: float, job: str) -> str | None:
-        return UserCache(home.cache(), os.uname().machine, lambda: time.time() + after_s).find(name, job)
+        return OwnCache(home.cache(), os.uname().machine, lambda: time.time() + after_s).find(name, job)
 
     assert find(60, "8") == path
     assert find(3600, "8") is None

@@ -44,21 +44,23 @@ class Reference(NamedTuple):
 
     name: str
     file: str
-    """The image's file in the cache; empty where it could not be pulled."""
+    """The image's file in the cache; empty where it could never be pulled."""
 
     size_bytes: int
     modified_ns: int
     job_id: str
-    """The job whose node asked."""
+    """The job whose node asked, and got an answer."""
 
     token: str
     """Differs from one asking to the next."""
 
     error: str
+    """Why the last asking failed; empty where it did not."""
+
     hint: str
 
 
-class UserCache:
+class OwnCache:
     """The cache of the user of this process.
 
     Args:
@@ -112,10 +114,15 @@ class UserCache:
             OSError: the cache cannot be read.
         """
         reference, age_s = self._read(name)
-        if reference is None or not reference.file:
+        if reference is None or reference.error:
             return None
-        is_fresh = 0 <= age_s < FRESH_S or bool(job_id and job_id == reference.job_id) or bool(name.digest)
+        is_fresh = abs(age_s) < FRESH_S or bool(job_id and job_id == reference.job_id) or bool(name.digest)
         return self._use(reference) if is_fresh else None
+
+    def last_known(self, name: ImageName) -> str:
+        """Give the file that a name meant when a registry was last asked; empty where that is not here."""
+        reference, _ = self._read(name)
+        return reference.file if reference is not None and self._use(reference) is not None else ""
 
     def fetch(
         self,
@@ -181,7 +188,8 @@ class UserCache:
             path = self.store.path(file)
             status = _status_of_image(path)
         except SlurmFsxError as error:
-            self._write(name, Reference(str(name), "", 0, 0, job_id, os.urandom(8).hex(), error.message, error.hint))
+            known = self._read(name)[0] or Reference(str(name), "", 0, 0, "", "", "", "")
+            self._write(name, known._replace(token=os.urandom(8).hex(), error=error.message, hint=error.hint))
             raise
         check()
         reference = Reference(str(name), file, status.st_size, status.st_mtime_ns, job_id, os.urandom(8).hex(), "", "")
@@ -190,7 +198,9 @@ class UserCache:
         return path
 
     def _use(self, reference: Reference) -> str | None:
-        """Give the image's path, marked as used now; None where it is gone, or no longer the same."""
+        """Give the image's path, marked as used now; None where there is none, or it is no longer the same."""
+        if not reference.file:
+            return None
         path = self.store.path(reference.file)
         try:
             status = _status_of_image(path)
