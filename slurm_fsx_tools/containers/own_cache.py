@@ -13,7 +13,7 @@ import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import SlurmFsxError, UntrustedFile
+from ..errors import LockLost, SlurmFsxError, UntrustedFile
 from ..files import check_owner, read_trusted, write_atomically
 from ..shared_lock import Candidate, jittered
 from .squashfs import SUPERBLOCK_BYTES, why_unusable
@@ -155,9 +155,13 @@ class OwnCache:
                     next_try_s = now_s + jittered(TRY_S)
                     lock = candidate.try_hold()
                     if lock is not None:
-                        with lock:
-                            # Once more: the last owner may have ended after we looked.
-                            return self._answer(name, job_id, before) or self._renew(name, job_id, pull, lock.check)
+                        try:
+                            with lock:
+                                # Once more: the last owner may have ended after we looked.
+                                return self._answer(name, job_id, before) or self._renew(name, job_id, pull, lock.check)
+                        except LockLost as error:
+                            say(f"{error.message}: waiting for that one")
+                            next_try_s = 0.0
                     owner = candidate.owner
                     if owner is not None and (owner != told or now_s >= next_word_s):
                         told, next_word_s = owner, now_s + TELL_S
@@ -187,6 +191,8 @@ class OwnCache:
             file = pull()
             path = self.store.path(file)
             status = _status_of_image(path)
+        except LockLost:
+            raise  # another one pulls: its answer counts
         except SlurmFsxError as error:
             known = self._read(name)[0] or Reference(str(name), "", 0, 0, "", "", "", "")
             self._write(name, known._replace(token=os.urandom(8).hex(), error=error.message, hint=error.hint))

@@ -17,9 +17,11 @@ import pytest
 
 from lab.docker_registry import DockerRegistry
 from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.containers.importing import import_image
 from slurm_fsx_tools.containers.index import update_index
 from slurm_fsx_tools.containers.names import ImageName
 from slurm_fsx_tools.containers.own_cache import OwnCache
+from slurm_fsx_tools.containers.pulling import options_for
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.containers.wanted import Wanted
 from slurm_fsx_tools.errors import SlurmFsxError, UntrustedFile
@@ -389,3 +391,31 @@ def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, regis
     assert find(3600, "7") == path
     assert find(3600, "") is None
     assert find(-3600, "8") is None  # a clock that goes wrong makes nothing fresh
+
+
+def test_a_puller_that_lost_its_lock_takes_what_its_successor_brought(home: Home, registry: DockerRegistry) -> None:
+    uri = registry.push("team/lost")
+    name = ImageName.parse(uri)
+    cache = home.own_cache()
+    cache.check()
+    talk: list[str] = []
+
+    def pull_too_long() -> str:
+        # Meanwhile another node takes the lock over, pulls, and is done.
+        lock = f"{cache.store.locks}/reference-{cache._key(name)}"
+        numbers = [int(path.suffix[1:]) for path in Path(cache.store.locks).glob(f"{os.path.basename(lock)}.*")]
+        other = OwnCache(home.cache(), "elsewhere")
+        path = other.fetch(name, "1", lambda: pull(other), talk.append, lambda owner: "")
+        reference = Path(other._path(name)).read_bytes()
+        Path(f"{lock}.{max(numbers) + 1}").write_bytes(b"")
+        Path(cache._path(name)).write_bytes(reference)
+        Path(cache._path(name)).chmod(0o600)
+        return os.path.basename(path)
+
+    def pull(cache: OwnCache) -> str:
+        import_image(name, cache.store, options_for(name, home.config), lambda progress: None, "pulled.sqsh")
+        return "pulled.sqsh"
+
+    path = cache.fetch(name, "1", pull_too_long, talk.append, lambda owner: "")
+    assert path == home.cache().path("pulled.sqsh")
+    assert any("taken over" in line for line in talk)
