@@ -27,7 +27,7 @@ from .import_state import (
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .programs import ProgramFailed, Programs, find_program
-from .publication import finish_publication, look_at, publish_image
+from .publication import clear_staging, look_at, publish_image
 from .records import Record
 from .registry import RegistryClient
 from .registry_budget import RegistryBudget
@@ -78,7 +78,7 @@ def import_image(
     file = file or name.file_name
     make_folders(store)
     with _hold(store, file, options.stop, report) as lock:
-        finish_publication(store, file)
+        clear_staging(store, file)
         state = StateFile(store, file, name.uri, report, options.clock)
         try:
             imported = _Import(name, store, file, options, state, lock).run()
@@ -140,8 +140,9 @@ class _Import:
         self._options = options
         self._state = state
         self._lock = lock
-        self._staged = f"{store.staging}/{file}"
-        self._layout = f"{store.staging}/{file}.layout"
+        # A name of our own: should we sleep so long that another process takes over, neither works on the other's.
+        self._folder = f"{store.staging}/{file}.{os.urandom(4).hex()}"
+        self._staged = f"{self._folder}/image"
         self._local_is_full = False
         self._budget = RegistryBudget(
             store, name.registry, options.registry_slots, options.stop, options.other_stores, options.clock
@@ -164,8 +165,6 @@ class _Import:
                 self._local_is_full = True
                 self._say(WAITING, f"{error.message}: unpacking on the shared file system instead")
             except (RegistryUnavailable, RegistryUntrustworthy, ProgramFailed) as error:
-                if attempt >= self._options.retries.attempts:
-                    raise
                 wait_s = self._options.retries.wait_s(attempt)
                 told_s = error.retry_after_s if isinstance(error, RegistryUnavailable) else None
                 if told_s is not None or isinstance(error, RegistryBusy):
@@ -173,13 +172,14 @@ class _Import:
                     wait_s = max(told_s or 0.0, wait_s if told_s is None else 0.0)
                     self._budget.pause(wait_s)
                     wait_s += jittered(1.0)
+                if attempt >= self._options.retries.attempts:
+                    raise
                 self._say(WAITING, f"{error.message}: trying again in {wait_s:.0f} s")
                 self._options.stop.sleep(wait_s)
             finally:
-                self._clear_staging()
+                remove_tree(self._folder)
 
     def _try(self, here: Here) -> Imported:
-        self._clear_staging()
         self._budget.wait_for_pause(self._say_waiting)
         self._say(CHECKING, "")
         client = registry_client(self._name, self._options)
@@ -191,6 +191,7 @@ class _Import:
             return Imported(self._store.path(self._file), digest, record.sha256, record.size_bytes, False)
         importer = choose_importer(self._options.importer)
         manifest = client.manifest(self._name, digest, architecture)
+        os.mkdir(self._folder, 0o700)
         with ExitStack() as stack:
             scratch = self._choose_scratch(manifest, stack)
             programs = Programs(_environment(scratch), self._options.stop, self._options.stall_s)
@@ -203,7 +204,7 @@ class _Import:
                 ),
                 self._options.insecure_http,
                 self._staged,
-                self._layout,
+                f"{self._folder}/layout",
                 self._store.layers,
                 scratch,
                 self._options.processors,
@@ -241,7 +242,7 @@ class _Import:
             self._need(self._store.folder, kept, free)
             return stack.enter_context(scratch_folder(local))
         self._need(self._store.folder, kept + unpacked, free)
-        path = f"{self._staged}.scratch"
+        path = f"{self._folder}/scratch"
         os.mkdir(path, 0o700)
         return path
 
@@ -282,11 +283,6 @@ class _Import:
             self._options.clock(),
             importer,
         )
-
-    def _clear_staging(self) -> None:
-        """Remove what is in the staging folder of this image: we have its lock, so nobody else works on it."""
-        for path in (self._staged, self._layout, f"{self._staged}.scratch"):
-            remove_tree(path)
 
     _phase = CHECKING
     _bytes = (0, 0)

@@ -21,7 +21,7 @@ STALL_S = 300.0
 
 _NAMESPACE = ("--pid", "--fork", "--kill-child", "--mount-proc")
 _LOOK_S = 0.5
-_END_S = 5.0
+_END_S = 1.0
 _KEPT_LINES = 20
 _FULL = ("no space left on device", "disk quota exceeded")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import ImportFailed
 from ..files import publish, read_trusted, remove, write_atomically
+from .folders import remove_tree
 from .records import Record, describes, read_record, write_record
 from .squashfs import SUPERBLOCK_BYTES, why_unusable
 
@@ -65,14 +66,25 @@ def look_at(store: Store, file: str) -> Here:
 def publish_image(store: Store, file: str, staged: str, record: Record) -> None:
     """Make an image visible, with its record.
 
-    Where this process is killed in between, `finish_publication` does the rest.
+    Where this process is killed in between, `clear_staging` does the rest.
     """
     write_atomically(_intent(store, file), json.dumps(record._asdict()).encode())
     publish(staged, store.path(file))
-    finish_publication(store, file)
+    _finish_publication(store, file)
 
 
-def finish_publication(store: Store, file: str) -> None:
+def clear_staging(store: Store, file: str) -> None:
+    """Finish or remove what a dead process left of an image's import.
+
+    The image's lock is ours, so nobody else works on it.
+    """
+    _finish_publication(store, file)
+    for entry in os.listdir(store.staging):
+        if entry.startswith(f"{file}."):
+            remove_tree(f"{store.staging}/{entry}")
+
+
+def _finish_publication(store: Store, file: str) -> None:
     """Write the record of an image that was made visible."""
     intent = _intent(store, file)
     try:

@@ -11,9 +11,10 @@ import json
 import os
 from typing import TYPE_CHECKING
 
-from ..errors import ImportFailed, RegistryDenied, RegistryUnavailable
+from ..errors import ImportFailed, RegistryBusy, RegistryDenied
 from .credentials import auth_file
 from .disk import sum_of_files
+from .folders import remove_tree
 from .programs import ProgramFailed, find_program
 from .root_config import ImageConfig, write_root_config
 from .squashing import options
@@ -40,6 +41,7 @@ def fetch(work: Work) -> None:
     os.makedirs(blobs, mode=0o700, exist_ok=True)
     os.makedirs(work.layout, mode=0o700, exist_ok=True)
     os.symlink(os.path.abspath(work.layers), f"{work.layout}/blobs")
+    _drop_links(blobs)
     for blob in work.manifest.blobs:
         _take(f"{blobs}/{_hex(blob.digest)}", blob.size_bytes)
     path = f"{work.scratch}/auth.json"
@@ -74,7 +76,7 @@ def fetch(work: Work) -> None:
     except ProgramFailed as error:
         text = str(error).lower()
         if any(sign in text for sign in _TOO_OFTEN):
-            raise RegistryUnavailable(error.message, error.hint) from error
+            raise RegistryBusy(error.message, error.hint) from error
         if any(sign in text for sign in _REFUSED):
             raise RegistryDenied(error.message, hint="see the registry's line in enroot's .credentials") from error
         raise
@@ -142,11 +144,19 @@ def _blobs(work: Work) -> str:
     return f"{work.layers}/sha256"
 
 
+def _drop_links(blobs: str) -> None:
+    """Remove what is no file: skopeo would write through a link."""
+    with os.scandir(blobs) as entries:
+        for entry in entries:
+            if not entry.is_file(follow_symlinks=False):
+                remove_tree(entry.path)
+
+
 def _take(path: str, size_bytes: int) -> None:
     """Note that a layer is used, so that it stays; remove one that is not whole, since skopeo looks at names alone."""
     try:
         status = os.stat(path, follow_symlinks=False)
-        if os.path.islink(path) or status.st_size != size_bytes:
+        if status.st_size != size_bytes:
             os.unlink(path)
         else:
             os.utime(path, follow_symlinks=False)

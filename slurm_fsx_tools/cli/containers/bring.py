@@ -97,8 +97,8 @@ def status(watch: bool, as_json: bool) -> None:
     """Show how far imports are, on whatever host they run, and how the last one of each image ended.
 
     --json prints for each image: file; uri; phase (waiting, checking, downloading, unpacking, building, verifying,
-    done, unchanged, kept, failed, died); done_bytes, total_bytes (0 if unknown); host and pid; started_s and updated_s, in
-    seconds since 1970; text.
+    done, unchanged, kept, failed, died); done_bytes, total_bytes (0 if unknown); host and pid; started_s and
+    updated_s, in seconds since 1970; text.
     """
     store = Store(load_config().config.below_fsx("containers"))
     if as_json:
