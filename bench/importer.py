@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from lab.cluster import CHECKOUT, HOME, Cluster
-from lab.docker_registry import DockerRegistry, configuration, count_asked
+from lab.registry import Image, Layer, Registry, configuration, count_asked
 
 from .figures import Figure
 from .node import FLOOR, medians
@@ -67,9 +67,10 @@ def fill(cluster: Cluster) -> None:
     done = cluster.run_on("n1", [f"{HOME}/bin/slurm-fsx", "containers", "index"])
     if done.returncode != 0:
         raise SystemExit(f"the index cannot be written: {done.stderr}")
-    with DockerRegistry(cluster.fsx / "registry") as source:
-        source.push("team/tool", "1", IMAGE_BYTES)
-    cluster.head.write("/etc/docker-registry.yml", configuration("/fsx/registry/images", REGISTRY))
+    (cluster.fsx / "registry").mkdir()
+    with Registry(cluster.fsx / "registry") as source:
+        source.push("team/tool:1", Image([Layer({"payload": os.urandom(IMAGE_BYTES)})]))
+    cluster.head.write("/etc/docker-registry.yml", configuration("/fsx/registry/data", REGISTRY))
     cluster.head.start_daemon("registry", ["docker-registry", "serve", "/etc/docker-registry.yml"])
     address = f"http://{REGISTRY}/v2/"
     ask = ["/usr/bin/python3", "-c", f"import urllib.request; urllib.request.urlopen({address!r})"]

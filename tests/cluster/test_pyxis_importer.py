@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cluster import Cluster
-from lab.docker_registry import DockerRegistry, configuration, count_asked
 from lab.images import make_image
 from lab.pyxis import PLUGIN as PYXIS
 from lab.pyxis import Pyxis
+from lab.registry import Image, Registry, configuration, count_asked, layer_of
 
 from .conftest import COMMAND, PLUGIN, SYSTEM, set_up_enroot
 
@@ -36,10 +36,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> Ite
         if pyxis:
             set_up_enroot(running, pyxis.enroot)
         image = make_image(running.fsx / "containers" / f"{CATALOGUED}.sqsh", files={"etc/source": "catalogue\n"})
-        with DockerRegistry(running.fsx / "registry") as source:
-            source.push_image("team/tool", "1", make_image(folder / "tool.sqsh", files={"etc/source": "registry\n"}))
+        (running.fsx / "registry").mkdir()
+        with Registry(running.fsx / "registry") as source:
+            tool = layer_of(make_image(folder / "tool.sqsh", files={"etc/source": "registry\n"}))
+            source.push("team/tool:1", Image([tool]), docker_format=True)
         running.write_on_all("/etc/slurm-fsx/config.yaml", CONFIG)
-        running.head.write("/etc/docker-registry.yml", configuration("/fsx/registry/images", REGISTRY))
+        running.head.write("/etc/docker-registry.yml", configuration("/fsx/registry/data", REGISTRY))
         running.head.start_daemon("registry", ["docker-registry", "serve", "/etc/docker-registry.yml"])
         for user in (2001, 2002):
             caches = running.fsx / "containers/.slurm-fsx/caches"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.docker_registry import DockerRegistry
+from lab.registry import Image, Layer, Registry
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.containers.importing import import_image
 from slurm_fsx_tools.containers.index import update_index
@@ -147,21 +147,27 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     for program in ("docker-registry", "skopeo", "umoci", "mksquashfs"):
         if not shutil.which(program):
             pytest.skip(f"needs {program}: see lab/packages.txt")
-    with DockerRegistry(tmp_path_factory.mktemp("registry") / "data") as running:
+    with Registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
 
 @pytest.fixture
-def home(registry: DockerRegistry) -> Iterator[Home]:
+def home(registry: Registry) -> Iterator[Home]:
     # Other users must get there, which pytest's own folder does not let them.
     folder = Path(tempfile.mkdtemp(prefix="slurm-fsx-home-"))
     folder.chmod(0o755)
-    yield Home(folder / "fsx", registry.name)
+    yield Home(folder / "fsx", registry.host)
     shutil.rmtree(folder)
+
+
+def push(registry: Registry, repository: str, size_bytes: int = 1 << 16) -> str:
+    """Push an image of random bytes; give its URI."""
+    registry.push(f"{repository}:latest", Image([Layer({"payload": os.urandom(size_bytes)})]))
+    return f"docker://{registry.host}/{repository}:latest"
 
 
 def add_image(home: Home, superblock: object, stem: str) -> str:
@@ -221,8 +227,8 @@ def test_an_image_of_the_catalogue_is_answered_by_its_path(
     assert Crowd(home.config, uri).answer() == path
 
 
-def test_an_image_elsewhere_is_pulled_once_by_all_who_want_it(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/tool", size_bytes=8 << 20)
+def test_an_image_elsewhere_is_pulled_once_by_all_who_want_it(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/tool", 8 << 20)
     manifests, blobs = registry.asked("GET", "manifests"), registry.asked("GET", "blobs")
     results = Crowd(home.config, uri, workers=64).results()
     paths = {result["answer"] for result in results}
@@ -238,8 +244,8 @@ def test_an_image_elsewhere_is_pulled_once_by_all_who_want_it(home: Home, regist
     assert f"on {os.uname().nodename} pulls it since" in str(waiting[0]["talk"])
 
 
-def test_what_was_pulled_is_answered_without_a_registry_or_a_lock(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/warm")
+def test_what_was_pulled_is_answered_without_a_registry_or_a_lock(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/warm")
     path = Crowd(home.config, uri).answer()
     heads = registry.asked("HEAD", "manifests")
     os.utime(path, ns=(0, os.stat(path).st_mtime_ns))
@@ -252,11 +258,11 @@ def test_what_was_pulled_is_answered_without_a_registry_or_a_lock(home: Home, re
 
 
 def test_a_job_keeps_its_image_when_the_tag_moves_and_the_next_job_gets_the_new_one(
-    home: Home, registry: DockerRegistry
+    home: Home, registry: Registry
 ) -> None:
-    uri = registry.push("team/moving")
+    uri = push(registry, "team/moving")
     old = Crowd(home.config, uri, job="1").answer()
-    registry.push("team/moving")
+    push(registry, "team/moving")
     make_old(home)
     assert Crowd(home.config, uri, job="1").answer() == old
     new = Crowd(home.config, uri, job="2").answer()
@@ -264,8 +270,8 @@ def test_a_job_keeps_its_image_when_the_tag_moves_and_the_next_job_gets_the_new_
     assert os.path.exists(old)
 
 
-def test_when_the_puller_is_killed_another_takes_over(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/killed", size_bytes=24 << 20)
+def test_when_the_puller_is_killed_another_takes_over(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/killed", 24 << 20)
     first = Crowd(home.config, uri)
     home.wait_for_pull()
     others = Crowd(home.config, uri, workers=4, job="2")
@@ -278,8 +284,8 @@ def test_when_the_puller_is_killed_another_takes_over(home: Home, registry: Dock
     assert first.results() == []
 
 
-def test_an_image_that_is_not_there_is_told_to_all_who_wait(home: Home, registry: DockerRegistry) -> None:
-    results = Crowd(home.config, f"docker://{registry.name}/team/none:1", workers=8).results()
+def test_an_image_that_is_not_there_is_told_to_all_who_wait(home: Home, registry: Registry) -> None:
+    results = Crowd(home.config, f"docker://{registry.host}/team/none:1", workers=8).results()
     assert len(results) == 8
     assert all("has no team/none:1" in str(result["answer"]) for result in results), results
 
@@ -291,11 +297,11 @@ def make_old(home: Home) -> None:
 
 
 def test_a_registry_that_is_away_stops_no_job_whose_image_is_here(
-    home: Home, tmp_path: Path, registry: DockerRegistry
+    home: Home, tmp_path: Path, registry: Registry
 ) -> None:
-    with DockerRegistry(tmp_path / "passing") as passing:
-        home.config = Config({**home.config.as_dict(), "containers.http_registries": [passing.name]})
-        uri = passing.push("team/passing")
+    with Registry(tmp_path) as passing:
+        home.config = Config({**home.config.as_dict(), "containers.http_registries": [passing.host]})
+        uri = push(passing, "team/passing")
         path = Crowd(home.config, uri).answer()
     make_old(home)
     (result,) = Crowd(home.config, uri, job="2").results()
@@ -304,18 +310,18 @@ def test_a_registry_that_is_away_stops_no_job_whose_image_is_here(
 
 
 def test_an_image_that_was_removed_from_its_registry_is_refused_though_it_is_here(
-    home: Home, registry: DockerRegistry
+    home: Home, registry: Registry
 ) -> None:
-    uri = registry.push("team/removed")
+    uri = push(registry, "team/removed")
     path = Crowd(home.config, uri, job="1").answer()
     make_old(home)
-    shutil.rmtree(registry.images / "docker/registry/v2/repositories/team/removed")
+    shutil.rmtree(registry.data / "docker/registry/v2/repositories/team/removed")
     assert "404" in Crowd(home.config, uri, job="2").answer()
     assert os.path.exists(path)
 
 
-def test_two_users_have_each_their_own_private_copy(home: Home, registry: DockerRegistry, needs_root: None) -> None:
-    uri = registry.push("team/private")
+def test_two_users_have_each_their_own_private_copy(home: Home, registry: Registry, needs_root: None) -> None:
+    uri = push(registry, "team/private")
     paths = {}
     for uid in (2001, 2002):
         home.add_user(uid)
@@ -364,8 +370,8 @@ def test_links_in_place_of_a_caches_folders_are_refused(home: Home, tmp_path: Pa
         home.own_cache().check()
 
 
-def test_a_link_or_a_damaged_file_in_place_of_an_image_is_no_image(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/linked")
+def test_a_link_or_a_damaged_file_in_place_of_an_image_is_no_image(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/linked")
     path = Crowd(home.config, uri).answer()
     name = ImageName.parse(uri)
     assert home.own_cache().find(name, "1") == path
@@ -378,8 +384,8 @@ def test_a_link_or_a_damaged_file_in_place_of_an_image_is_no_image(home: Home, r
     assert home.own_cache().find(name, "1") is None
 
 
-def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/fresh")
+def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/fresh")
     path = Crowd(home.config, uri, job="7").answer()
     name = ImageName.parse(uri)
 
@@ -393,8 +399,8 @@ def test_a_reference_is_fresh_for_some_minutes_and_for_its_job(home: Home, regis
     assert find(-3600, "8") is None  # a clock that goes wrong makes nothing fresh
 
 
-def test_a_puller_that_lost_its_lock_takes_what_its_successor_brought(home: Home, registry: DockerRegistry) -> None:
-    uri = registry.push("team/lost")
+def test_a_puller_that_lost_its_lock_takes_what_its_successor_brought(home: Home, registry: Registry) -> None:
+    uri = push(registry, "team/lost")
     name = ImageName.parse(uri)
     cache = home.own_cache()
     cache.check()
