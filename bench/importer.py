@@ -14,8 +14,6 @@ from .node import FLOOR, medians
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lab.node import Node
-
 CROWD = 64
 IMAGE_BYTES = 96 << 20
 """Large enough for the others to have started before it is there."""
@@ -28,7 +26,7 @@ OLD_S = 1_700_000_000
 UID = 2001
 
 ASK = f"""
-cd /tmp && mkdir crowd && cd crowd || exit 1
+mkdir crowd && cd crowd || exit 1
 for number in $(seq {CROWD}); do
 	( {IMPORTER} get docker://{REGISTRY}/team/tool:1 >$number.path 2>$number.talk; date +%s.%N >$number.end ) &
 done
@@ -42,7 +40,7 @@ def measure(folder: Path) -> list[Figure]:
         fill(cluster)
         log = cluster.head.log / "registry.out"
         pulls_before = count_asked(log.read_text(), "GET", "blobs") if log.exists() else 0
-        lateness_s = ask_at_once(cluster.machine("n1"))
+        lateness_s = ask_at_once(cluster)
         # A pull takes the image's layer, and its configuration.
         pulls = (count_asked(log.read_text(), "GET", "blobs") - pulls_before) / 2
         answer = medians(cluster, {"importer": [IMPORTER, "get", "docker://pytorch"], "floor": FLOOR})
@@ -77,10 +75,10 @@ def fill(cluster: Cluster) -> None:
     cluster.wait_until(lambda: cluster.run_on("n1", ask).returncode == 0, "the registry")
 
 
-def ask_at_once(node: Node) -> float:
+def ask_at_once(cluster: Cluster) -> float:
     """Have many processes ask for one image; give how long after the first one the last one was done, in seconds."""
-    done = node.run(["/bin/sh", "-c", ASK], "ada", timeout_s=300)
-    folder = node.path("/tmp/crowd")
+    done = cluster.run_on("n1", ["/bin/sh", "-c", ASK], "ada", timeout_s=300)
+    folder = cluster.home("ada") / "crowd"
     paths = {path.read_text() for path in folder.glob("*.path")}
     if done.returncode != 0 or len(paths) != 1 or not next(iter(paths)).startswith("/fsx/containers/.slurm-fsx/"):
         talk = [path.read_text() for path in sorted(folder.glob("*.talk"))]
