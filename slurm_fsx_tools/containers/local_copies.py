@@ -166,6 +166,7 @@ class LocalCopies:
                     raise UntrustedFile(f"{source_path} is no regular file", hint="remove it")
                 found = self.find(file, Identity.of(status))
                 if found is not None:
+                    _give_access(folder_fd, file, status)
                     return found
                 self._make_room(folder_fd, file, status.st_size)
                 record = read_record(store, file)
@@ -277,9 +278,7 @@ class LocalCopies:
                     reason = f"its sha256 is {checksum.hexdigest()}, and was {sha256} when it was imported"
                 if reason:
                     raise CannotCopy(f"{source_path}: {reason}", hint="see: slurm-fsx containers verify")
-                if os.geteuid() == 0:
-                    os.fchown(fd, status.st_uid, status.st_gid)
-                os.fchmod(fd, stat.S_IMODE(status.st_mode) & 0o777)
+                _set_access(fd, status)
                 _mark_used(fd, status)
             finally:
                 os.close(fd)
@@ -288,6 +287,21 @@ class LocalCopies:
         except BaseException:
             remove(temporary, dir_fd=folder_fd)
             raise
+
+
+def _give_access(folder_fd: int, file: str, source: os.stat_result) -> None:
+    """Let those read a copy who may read its source now: that can change while the content does not."""
+    fd = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        _set_access(fd, source)
+    finally:
+        os.close(fd)
+
+
+def _set_access(fd: int, source: os.stat_result) -> None:
+    if os.geteuid() == 0:
+        os.fchown(fd, source.st_uid, source.st_gid)
+    os.fchmod(fd, stat.S_IMODE(source.st_mode) & 0o777)
 
 
 def _list(folder_fd: int) -> list[Copy]:

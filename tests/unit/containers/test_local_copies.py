@@ -105,6 +105,14 @@ def test_a_copy_that_is_there_is_not_made_again(disk: Disk) -> None:
     assert os.stat(disk.folder / "a.sqsh").st_ino == before
 
 
+def test_an_image_that_becomes_private_has_a_private_copy_from_the_next_time_on(disk: Disk) -> None:
+    source = disk.add("a.sqsh")
+    disk.stage("a.sqsh")
+    source.chmod(0o600)
+    disk.stage("a.sqsh")
+    assert os.stat(disk.folder / "a.sqsh").st_mode & 0o777 == 0o600
+
+
 def test_what_was_not_used_for_longest_goes_first(disk: Disk) -> None:
     for number, file in enumerate(("a.sqsh", "b.sqsh", "c.sqsh")):
         disk.add(file)
