@@ -11,6 +11,7 @@ VENV := .venv
 SOURCES := setup.cfg pyproject.toml $(shell find slurm_fsx_tools -name '*.py')
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
 NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
+PROGRAMS := $(wildcard libexec/*)
 
 .PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:
@@ -26,7 +27,7 @@ lint: packages $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	shellcheck $(NODE_SCRIPTS) .ci/run lab/install-packages
+	shellcheck $(NODE_SCRIPTS) $(PROGRAMS) .ci/run lab/install-packages
 	$(MAKE) --no-print-directory -C spank lint BUILD=$(CURDIR)/build/spank
 
 bench: packages $(VENV)/installed
@@ -36,7 +37,7 @@ packages:
 	@lab/install-packages
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
-$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt $(PROGRAMS)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
@@ -60,6 +61,10 @@ define install_node_side
 	for script in $(NODE_SCRIPTS); do \
 		install -D -m 755 "$$script" "$(1)/share/slurm-fsx/$$script" && \
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/share/slurm-fsx/$$script" || exit 1; \
+	done
+	for program in $(PROGRAMS); do \
+		install -D -m 755 "$$program" "$(1)/$$program" && \
+		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/$$program" || exit 1; \
 	done
 	install -D -m 644 share/containers.txt $(1)/share/slurm-fsx/containers.txt
 endef

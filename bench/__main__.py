@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, node, plugin, steps
+from . import catalogue, importer, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -25,6 +25,7 @@ def main() -> None:
         figures = [
             *node.measure(folder / "node"),
             *catalogue.measure(folder / "catalogue"),
+            *importer.measure(folder / "importer"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
         ]

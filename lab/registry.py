@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -56,12 +57,47 @@ class Layer(NamedTuple):
         return gzip.compress(archive.getvalue(), 1, mtime=0)
 
 
+def layer_of(image: Path) -> Layer:
+    """Give what is in a squashfs image as a layer; modes and owners are not kept."""
+    files: dict[str, bytes | str] = {}
+    with tempfile.TemporaryDirectory(prefix="lab-layer-") as scratch:
+        root = Path(scratch, "root")
+        subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-dest", root, image], check=True)
+        for path in sorted(root.rglob("*")):
+            name = str(path.relative_to(root))
+            if path.is_symlink():
+                files[name] = os.readlink(path)
+            elif path.is_dir():
+                files[f"{name}/"] = b""
+            else:
+                files[name] = path.read_bytes()
+    return Layer(files)
+
+
 class Image(NamedTuple):
     """An image for one kind of processor."""
 
     layers: Sequence[Layer]
     config: Mapping[str, Any] = {}
     architecture: str = "amd64"
+
+
+def configuration(data: str, address: str) -> str:
+    """Give docker-registry's configuration for a folder of images, served by HTTP, with each request in its log."""
+    return json.dumps(  # YAML can be written as JSON
+        {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": False}},
+            "storage": {"filesystem": {"rootdirectory": data}},
+            "http": {"addr": address},
+        }
+    )
+
+
+def count_asked(log: str, method: str, what: str) -> int:
+    """Count the requests for ``manifests`` or ``blobs`` that a docker-registry has fulfilled, by its log."""
+    pattern = re.compile(rf'"{method} /v2/[^"]*/{what}/[^"]*" 200 ')
+    return sum(bool(pattern.search(line)) for line in log.splitlines())
 
 
 class Registry:
@@ -76,19 +112,12 @@ class Registry:
         self._process: subprocess.Popen[bytes] | None = None
         self.port = free_port()
         self.host = f"127.0.0.1:{self.port}"
+        self.data = folder / "data"
+        """What it has: another docker-registry can serve this folder."""
 
     def __enter__(self) -> Registry:
-        config = self._folder / "registry.json"  # YAML can be written as JSON
-        config.write_text(
-            json.dumps(
-                {
-                    "version": 0.1,
-                    "log": {"level": "error", "accesslog": {"disabled": True}},
-                    "storage": {"filesystem": {"rootdirectory": str(self._folder / "data")}},
-                    "http": {"addr": self.host},
-                }
-            )
-        )
+        config = self._folder / "registry.json"
+        config.write_text(configuration(str(self.data), self.host))
         with open(self._folder / "registry.log", "wb") as log:
             self._process = subprocess.Popen(["docker-registry", "serve", str(config)], stdout=log, stderr=log)
         wait_for_port(self.port, self._process, self._folder / "registry.log")
@@ -98,6 +127,10 @@ class Registry:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+
+    def asked(self, method: str, what: str) -> int:
+        """Count the requests for ``manifests`` or ``blobs`` that it has fulfilled."""
+        return count_asked((self._folder / "registry.log").read_text(), method, what)
 
     def push(self, name: str, *images: Image, docker_format: bool = False) -> str:
         """Put an image, or a list of images for several processors, under ``REPOSITORY:TAG``; give its digest.

@@ -63,6 +63,13 @@ SETTINGS = (
         "How many images the whole cluster takes from one registry at a time; more wait for their turn.",
     ),
     Setting(
+        "containers.http_registries",
+        "list",
+        [],
+        "Registries that users' own images come from by plain HTTP, e.g. localhost:5000: whoever is on the wire can "
+        "read and change what they send.",
+    ),
+    Setting(
         "containers.scratch",
         "path",
         "/var/tmp",  # noqa: S108  # a folder is made in there, which nobody else can enter

@@ -10,6 +10,11 @@ from .catalogue import Catalogue
 
 if TYPE_CHECKING:
     from ..config.model import Config
+    from ..job import Job
+    from ..shared_fs import SharedFs
+
+DELETION_S = 1.5
+"""How long an epilog deletes what containers wrote; the next one goes on, and ``slurm-fsx containers cleanup`` does."""
 
 
 def slurm_fsx_resolve_container(name: str, config: Config) -> str:
@@ -17,8 +22,12 @@ def slurm_fsx_resolve_container(name: str, config: Config) -> str:
     return resolution.resolve(name, Catalogue(config.below_fsx("containers")), config).path
 
 
-DELETION_S = 1.5
-"""How long an epilog deletes what containers wrote; the next one goes on, and ``slurm-fsx containers cleanup`` does."""
+def slurm_fsx_prolog(job: Job, config: Config, shared_fs: SharedFs) -> None:
+    """Start the copy of the job's image onto the node's disk, where the site wants such copies."""
+    if config["containers.stage"] and (job.container or job.image):
+        from .background_copy import start_copy
+
+        start_copy(job, config, shared_fs)
 
 
 def slurm_fsx_epilog(config: Config) -> None:

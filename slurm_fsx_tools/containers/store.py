@@ -65,6 +65,11 @@ class Store(NamedTuple):
         return f"{self.state}/uses"
 
     @property
+    def references(self) -> str:
+        """In a user's cache, a file for each name that a job asked for: which image it meant."""
+        return f"{self.state}/references"
+
+    @property
     def caches(self) -> str:
         """A folder for each user, by uid and theirs alone: images that their own jobs imported."""
         return f"{self.state}/caches"

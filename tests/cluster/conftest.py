@@ -144,7 +144,7 @@ def _set_up_standin(cluster: Cluster) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
+def set_up_enroot(cluster: Cluster, enroot: Path) -> None:
     """Give each node local folders for enroot, and every container what enroot mounts in it and the shared NCCL."""
     for file in sorted((enroot / "etc/enroot").glob("*.d/*")):
         if file.parent.name != "enroot.conf.d":
@@ -192,7 +192,7 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
     ) as cluster:
         site = Site(cluster, runtime)
         if runtime == "pyxis" and pyxis:
-            _set_up_enroot(cluster, pyxis.enroot)
+            set_up_enroot(cluster, pyxis.enroot)
         elif pyxis:
             _set_up_standin(cluster)
         install_nccl(cluster.fsx)

@@ -250,6 +250,29 @@ def test_an_owner_of_another_node_is_believed_as_long_as_it_is_heard(
         assert candidate.owner.host == "far-away"
 
 
+@both_ways
+def test_an_owner_whose_process_cannot_be_seen_from_here_is_not_taken_for_dead(
+    path: str, way: str, needs_root: None
+) -> None:
+    """A container's process has another id outside, or none: nodes of the lab are such containers."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", HOLDER]
+    with (
+        subprocess.Popen(
+            [*command, path, way, str(BEAT_S)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as owner,
+        Candidate(path, flock=way == "flock") as candidate,
+    ):
+        await_held(owner)
+        end = time.monotonic() + 3 * BEAT_S * BEATS_TO_STALE
+        while time.monotonic() < end:
+            assert candidate.try_hold() is None
+            time.sleep(BEAT_S / 2)
+        assert ask(owner) == "fine"
+        owner.kill()
+        owner.wait()
+        await_lock(candidate).release()
+
+
 def test_a_stopped_owner_of_another_node_is_succeeded_and_learns_of_it(
     path: str, foreign_kernel: Callable[[], None]
 ) -> None:

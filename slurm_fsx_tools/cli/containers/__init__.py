@@ -16,6 +16,7 @@ ENTRIES = {
     ),
     "remove": Entry(f"{__package__}.care", "remove", "Remove images, with their records."),
     "resolve": Entry(f"{__package__}.show", "resolve", "Print the path of the image that a name means."),
+    "stage": Entry(f"{__package__}.stage", "stage", "Copy images to this node's own disk, or see what is there."),
     "status": Entry(f"{__package__}.bring", "status", "Show how far imports are, and how the last ones ended."),
     "sync": Entry(f"{__package__}.bring", "sync", "Bring every image of a list into the catalogue."),
     "verify": Entry(f"{__package__}.care", "verify", "See whether images are whole, and as they were imported."),
