@@ -51,9 +51,17 @@ def installation(checkout: Path) -> Path:
 class Site:
     """A cluster with a catalogue and an NCCL installation, and the words its users would use."""
 
-    def __init__(self, cluster: Cluster, runtime: str) -> None:
+    def __init__(self, cluster: Cluster, runtime: str, pyxis: Pyxis | None = None) -> None:
         self.cluster = cluster
         self.runtime = runtime
+        self._pyxis = pyxis
+
+    def set_up_containers(self) -> None:
+        """Give each node what its containers need besides programs; a node that was rebooted needs it again."""
+        if self.runtime == "pyxis" and self._pyxis:
+            _set_up_enroot(self.cluster, self._pyxis.enroot)
+        elif self.runtime == "standin":
+            _set_up_standin(self.cluster)
 
     def image(
         self, name: str, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
@@ -153,7 +161,7 @@ def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
     folders = "".join(
         f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
     )
-    cluster.write_on_all("/etc/enroot/enroot.conf", folders + "ENROOT_TEMP_PATH /tmp\n")
+    cluster.write_on_all("/etc/enroot/enroot.conf", folders + "ENROOT_TEMP_PATH /tmp\nENROOT_ROOTFS_WRITABLE yes\n")
     mount = "/fsx/nccl /fsx/nccl none x-create=dir,bind,ro,nosuid,nodev,nofail\n"
     cluster.write_on_all("/etc/enroot/mounts.d/slurm-fsx.fstab", mount)
     for node in cluster.nodes:
@@ -190,11 +198,8 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         pyxis=pyxis,
         system=SYSTEM,
     ) as cluster:
-        site = Site(cluster, runtime)
-        if runtime == "pyxis" and pyxis:
-            _set_up_enroot(cluster, pyxis.enroot)
-        elif pyxis:
-            _set_up_standin(cluster)
+        site = Site(cluster, runtime, pyxis)
+        site.set_up_containers()
         install_nccl(cluster.fsx)
         for name in (
             "nvcr.io_nvidia_pytorch-24.01-py3",
