@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import node, plugin, steps
+from . import containers, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -26,6 +26,7 @@ def main() -> None:
             *node.measure(folder / "node"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
+            *containers.measure(folder / "containers"),
         ]
     show(figures)
     write(figures, RESULT)

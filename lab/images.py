@@ -19,6 +19,7 @@ def make_image(
     environment: Mapping[str, str] | None = None,
     files: Mapping[str, str] | None = None,
     special: Sequence[str] = (),
+    tree: Path | None = None,
 ) -> Path:
     """Write an image whose ``/etc/environment`` holds the given variables, as enroot makes it of an image's own.
 
@@ -27,6 +28,7 @@ def make_image(
         environment: The image's variables; PATH is there anyway.
         files: Further files by path in the image.
         special: Files that nobody may make here, such as devices, as mksquashfs's ``-p`` takes them.
+        tree: A folder that is moved into the image, as ``/data``.
     """
     with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
         root = Path(scratch, "root")
@@ -53,7 +55,19 @@ def make_image(
         (root / "etc/rc").chmod(0o755)
         (root / "tmp").chmod(0o1777)
         whole = Path(scratch, "image")
-        command = ["mksquashfs", str(root), str(whole), "-noappend", "-quiet", "-no-progress", "-all-root", "-noD", "-noF"]
+        if tree is not None:
+            shutil.move(tree, root / "data")
+        command = [
+            "mksquashfs",
+            str(root),
+            str(whole),
+            "-noappend",
+            "-quiet",
+            "-no-progress",
+            "-all-root",
+            "-noD",
+            "-noF",
+        ]
         for file in special:
             command += ["-p", file]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

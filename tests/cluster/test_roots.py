@@ -121,13 +121,15 @@ def test_what_a_step_writes_is_there_for_the_next_one_and_gone_for_the_next_job(
     script = "srun --container-name=pytorch {}"
     first = run(
         pyxis_site,
-        script.format("sh -c 'echo mine > /opt/mine; rm /etc/group'") + "; " + script.format("sh -c 'cat /opt/mine; ls /etc'"),
+        script.format("sh -c 'echo mine > /opt/mine; rm /etc/os-release'")
+        + "; "
+        + script.format("sh -c 'cat /opt/mine; ls /etc'"),
     )
     assert first.split()[0] == "mine"
-    assert "group" not in first
+    assert "os-release" not in first
     second = run(pyxis_site, script.format("ls /opt /etc"))
     assert "mine" not in second
-    assert "group" in second
+    assert "os-release" in second
     assert_nothing_is_left(pyxis_site)
 
 
