@@ -17,7 +17,7 @@ from lab.pyxis import PLUGIN, Pyxis, make_data_folders
 
 from .figures import Figure
 
-ROUNDS = 15
+ROUNDS = 31
 FILE_BYTES = 80_000
 SIZES = {"160 MB": 2_000, "1.6 GB": 20_000}
 """The number of files of each image; nothing in them can be compressed."""
@@ -37,16 +37,17 @@ def measure(folder: Path) -> list[Figure]:
     plugstack = [f"{ours} line=before", f"required {PLUGIN} {options}", f"{ours} line=after"]
     with Cluster.start(folder, nodes=1, installation=CHECKOUT / ".venv", plugstack=plugstack, pyxis=pyxis) as cluster:
         make_data_folders(cluster)
-        for size, files in SIZES.items():
+        for files in SIZES.values():
             make_image(cluster.fsx / f"{files}.sqsh", tree=make_tree(folder / "tree", files))
         job = cluster.sbatch("#!/bin/sh\nsleep 3600\n")
         cluster.wait_until(lambda: cluster.show_job(job)[0]["JobState"] == "RUNNING", "the job running")
-        figures, firsts = [], []
-        for size, files in SIZES.items():
-            first, warm = starts(cluster, job.id, files)
-            firsts.append(first)
-            figures.append(Figure.against_floor(f"first start of a container, {size}", first, warm, "ms", 1.3))
-        figures.append(Figure.against_floor("first start, 1.6 GB or 160 MB", firsts[1], firsts[0], "ms", 1.3))
+        times = starts(cluster, job.id)
+        figures = [
+            Figure.against_floor(f"first start of a container, {size}", *times[files], "ms", 1.3)
+            for size, files in SIZES.items()
+        ]
+        small, large = (times[files][0] for files in SIZES.values())
+        figures.append(Figure.against_floor("first start, 1.6 GB against 160 MB", large, small, "ms", 1.3))
         figures += crowd(cluster, job.id, min(SIZES.values()))
         cluster.cancel(job)
         cluster.wait_until_idle()
@@ -68,21 +69,24 @@ def command(job: int, files: int, name: str) -> list[str]:
     return [f"--jobid={job}", "--overlap", f"--container-image=/fsx/{files}.sqsh", f"--container-name={name}", "true"]
 
 
-def starts(cluster: Cluster, job: int, files: int) -> tuple[float, float]:
-    """Time the first and the second start of containers in turn; give the medians in ms."""
-    times: list[list[float]] = [[], []]
+def starts(cluster: Cluster, job: int) -> dict[int, tuple[float, float]]:
+    """Time the first and the second start of containers of each image; give the medians of both in ms.
+
+    In turn: enroot looks through the containers that there are, so each start takes a little longer than the last one.
+    """
+    times: dict[tuple[int, int], list[float]] = {(files, again): [] for files in SIZES.values() for again in (0, 1)}
     for number in range(ROUNDS + 1):
-        for again in (0, 1):
+        for files, again in times:
             before = time.perf_counter()
             done = cluster.srun(*command(job, files, f"of{files}-{number}"))
             elapsed = time.perf_counter() - before
             if done.returncode != 0:
                 raise SystemExit(f"srun: {done.stderr}")
             if number > 0:  # the first one reads the image from disk
-                times[again].append(elapsed * 1000)
-    if len(mounts(cluster)) < ROUNDS:
+                times[files, again].append(elapsed * 1000)
+    if len(mounts(cluster)) != len(SIZES) * (ROUNDS + 1):
         raise SystemExit(f"the containers were not prepared:\n{cluster.slurmd_log('n1')}")
-    return statistics.median(times[0]), statistics.median(times[1])
+    return {files: (statistics.median(times[files, 0]), statistics.median(times[files, 1])) for files in SIZES.values()}
 
 
 def crowd(cluster: Cluster, job: int, files: int) -> list[Figure]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +79,7 @@ def assert_nothing_is_left(site: Site, state: str = STATE) -> None:
             assert listed(node.path(f"{state}/{folder}")) == [], folder
         for uid in (2001, 2002):
             assert [entry for entry in listed(data(site, uid, name)) if entry.startswith("pyxis_")] == []
-    assert set(cluster.node_reason(name) for name in cluster.nodes) == {"none"}
+    assert {cluster.node_reason(name) for name in cluster.nodes} == {"none"}
 
 
 def slurmd_says(site: Site, text: str) -> bool:
