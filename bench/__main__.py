@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, importer, node, plugin, steps
+from . import catalogue, containers, importer, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -28,6 +28,7 @@ def main() -> None:
             *importer.measure(folder / "importer"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
+            *containers.measure(folder / "containers"),
         ]
     show(figures)
     write(figures, RESULT)

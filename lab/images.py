@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
@@ -15,7 +15,11 @@ FOLDERS = "bin dev etc fsx home lib mnt opt proc root run sys tmp usr/bin usr/li
 
 
 def make_image(
-    path: Path, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
+    path: Path,
+    environment: Mapping[str, str] | None = None,
+    files: Mapping[str, str] | None = None,
+    special: Sequence[str] = (),
+    tree: Path | None = None,
 ) -> Path:
     """Write an image whose ``/etc/environment`` holds the given variables, as enroot makes it of an image's own.
 
@@ -23,6 +27,8 @@ def make_image(
         path: The ``.sqsh`` to write; it appears whole.
         environment: The image's variables; PATH is there anyway.
         files: Further files by path in the image.
+        special: Files that nobody may make here, such as devices, as mksquashfs's ``-p`` takes them.
+        tree: A folder that is moved into the image, as ``/data``.
     """
     with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
         root = Path(scratch, "root")
@@ -49,11 +55,22 @@ def make_image(
         (root / "etc/rc").chmod(0o755)
         (root / "tmp").chmod(0o1777)
         whole = Path(scratch, "image")
-        subprocess.run(
-            ["mksquashfs", str(root), str(whole), "-noappend", "-quiet", "-no-progress", "-all-root", "-noD", "-noF"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        if tree is not None:
+            shutil.move(tree, root / "data")
+        command = [
+            "mksquashfs",
+            str(root),
+            str(whole),
+            "-noappend",
+            "-quiet",
+            "-no-progress",
+            "-all-root",
+            "-noD",
+            "-noF",
+        ]
+        for file in special:
+            command += ["-p", file]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         path.parent.mkdir(parents=True, exist_ok=True)
         staged = path.with_name(f".{path.name}.new")
         shutil.copy(whole, staged)

@@ -7,10 +7,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .node_root import Bind
+
+if TYPE_CHECKING:
+    from .cluster import Cluster
 
 PLUGIN = "/usr/local/lib/slurm/spank_pyxis.so"
 
@@ -32,6 +36,19 @@ class Pyxis(NamedTuple):
             return None
         return cls(Path(plugin), Path(os.environ.get("SLURM_FSX_TEST_ENROOT", "/usr/local")))
 
+    @classmethod
+    def stand_in(cls, build: Path, headers: Path | None = None) -> Pyxis:
+        """Build the stand-in for both that the tests have, for a machine without them.
+
+        Args:
+            build: The folder to build in.
+            headers: A folder with the ``slurm`` headers of another release than this machine's.
+        """
+        source = Path(__file__).resolve().parent.parent / "tests/cluster/standin_pyxis"
+        include = [] if headers is None else [f"SLURM_INCLUDE={headers}"]
+        subprocess.run(["make", "--silent", "-C", str(source), f"BUILD={build}", *include], check=True)
+        return cls(build / "spank_pyxis.so", build)
+
     @property
     def binds(self) -> list[Bind]:
         """What the nodes see of them."""
@@ -40,3 +57,16 @@ class Pyxis(NamedTuple):
             Bind(str(self.plugin.resolve()), PLUGIN, read_only=True),
             *(Bind(str(command.resolve()), f"/usr/local/bin/{command.name}", read_only=True) for command in commands),
         ]
+
+
+def make_data_folders(cluster: Cluster) -> None:
+    """Give each node what enroot, or the stand-in, keeps containers in: a folder for each user, on the node itself."""
+    folders = "".join(
+        f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
+    )
+    # Writable, as users of a named container want it.
+    settings = folders + "ENROOT_TEMP_PATH /tmp\nENROOT_ROOTFS_WRITABLE yes\n"
+    cluster.write_on_all("/etc/enroot/enroot.conf", settings)
+    paths = ["/var/lib/standin", *(f"/var/lib/enroot/{name}" for name in ("runtime", "cache", "data"))]
+    for node in cluster.nodes.values():
+        node.run(["install", "-d", "-m", "1777", *paths])

@@ -8,7 +8,6 @@ that root unless told, and the checkout's own on the host.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from lab.cluster import Cluster
 from lab.images import make_image
 from lab.nccl import install_nccl
 from lab.pyxis import PLUGIN as PYXIS
-from lab.pyxis import Pyxis
+from lab.pyxis import Pyxis, make_data_folders
 
 PLUGIN = "/opt/slurm-fsx/lib/slurm/spank_slurm_fsx.so"
 COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
@@ -51,9 +50,16 @@ def installation(checkout: Path) -> Path:
 class Site:
     """A cluster with a catalogue and an NCCL installation, and the words its users would use."""
 
-    def __init__(self, cluster: Cluster, runtime: str) -> None:
+    def __init__(self, cluster: Cluster, runtime: str, pyxis: Pyxis | None = None) -> None:
         self.cluster = cluster
         self.runtime = runtime
+        self._pyxis = pyxis
+
+    def set_up_containers(self) -> None:
+        """Give each node what its containers need besides programs; a node that was rebooted needs it again."""
+        make_data_folders(self.cluster)
+        if self.runtime == "pyxis" and self._pyxis:
+            _set_up_enroot(self.cluster, self._pyxis.enroot)
 
     def image(
         self, name: str, environment: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None
@@ -120,7 +126,7 @@ def plugstack(runtime: str, scope: str = "job") -> list[str]:
     return [f"{ours} line=before", f"required {PYXIS} {options}", f"{ours} line=after"]
 
 
-def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
+def _pyxis(runtime: str, folder: Path) -> Pyxis | None:
     if runtime == "bwrap":
         return None
     if runtime == "standin":
@@ -129,37 +135,21 @@ def _pyxis(runtime: str, folder: Path, checkout: Path) -> Pyxis | None:
         headers = build / "include"
         headers.mkdir(parents=True)
         (headers / "slurm").symlink_to(SYSTEM / "usr/include/slurm")
-        make = ["make", "--silent", "-C", str(checkout / "tests/cluster/standin_pyxis"), f"BUILD={build}"]
-        subprocess.run([*make, f"SLURM_INCLUDE={headers}"], check=True)
-        return Pyxis(build / "spank_pyxis.so", build)
+        return Pyxis.stand_in(build, headers)
     pyxis = Pyxis.from_environment()
     if pyxis is None:
         pytest.skip("the real Pyxis is in no registry: name it by SLURM_FSX_TEST_PYXIS=/path/spank_pyxis.so")
     return pyxis
 
 
-def _set_up_standin(cluster: Cluster) -> None:
-    for node in cluster.nodes:
-        done = cluster.run_on(node, ["install", "-d", "-m", "1777", "/var/lib/standin"])
-        assert done.returncode == 0, done.stderr
-
-
-def set_up_enroot(cluster: Cluster, enroot: Path) -> None:
-    """Give each node local folders for enroot, and every container what enroot mounts in it and the shared NCCL."""
+def _set_up_enroot(cluster: Cluster, enroot: Path) -> None:
+    """Give every container what enroot mounts in it, and the shared NCCL."""
     for file in sorted((enroot / "etc/enroot").glob("*.d/*")):
         if file.parent.name != "enroot.conf.d":
             path = f"/etc/enroot/{file.parent.name}/{file.name}"
             cluster.write_on_all(path, file.read_text(), file.stat().st_mode & 0o777)
-    folders = "".join(
-        f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
-    )
-    cluster.write_on_all("/etc/enroot/enroot.conf", folders + "ENROOT_TEMP_PATH /tmp\n")
     mount = "/fsx/nccl /fsx/nccl none x-create=dir,bind,ro,nosuid,nodev,nofail\n"
     cluster.write_on_all("/etc/enroot/mounts.d/slurm-fsx.fstab", mount)
-    for node in cluster.nodes:
-        for name in ("runtime", "cache", "data"):
-            done = cluster.run_on(node, ["install", "-d", "-m", "1777", f"/var/lib/enroot/{name}"])
-            assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session", params=["bwrap", "standin", "pyxis"])
@@ -179,7 +169,7 @@ def bare_site(tmp_path_factory: pytest.TempPathFactory, installation: Path, chec
 def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) -> Iterator[Site]:
     """Start a cluster, fill its catalogue and install an NCCL on it."""
     share = installation / "share/slurm-fsx"
-    pyxis = _pyxis(runtime, folder, checkout)
+    pyxis = _pyxis(runtime, folder)
     with Cluster.start(
         folder,
         nodes=2,
@@ -190,11 +180,8 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
         pyxis=pyxis,
         system=SYSTEM,
     ) as cluster:
-        site = Site(cluster, runtime)
-        if runtime == "pyxis" and pyxis:
-            set_up_enroot(cluster, pyxis.enroot)
-        elif pyxis:
-            _set_up_standin(cluster)
+        site = Site(cluster, runtime, pyxis)
+        site.set_up_containers()
         install_nccl(cluster.fsx)
         for name in (
             "nvcr.io_nvidia_pytorch-24.01-py3",

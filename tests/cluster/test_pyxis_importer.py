@@ -16,7 +16,7 @@ from lab.pyxis import PLUGIN as PYXIS
 from lab.pyxis import Pyxis
 from lab.registry import Image, Registry, configuration, count_asked, layer_of
 
-from .conftest import COMMAND, PLUGIN, SYSTEM, set_up_enroot
+from .conftest import COMMAND, PLUGIN, SYSTEM, Site
 
 if TYPE_CHECKING:
     from lab.node import Node
@@ -33,8 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> Ite
     folder = tmp_path_factory.mktemp("importer")
     pyxis = Pyxis.from_environment()
     with Cluster.start(folder, nodes=2, installation=installation, pyxis=pyxis, system=SYSTEM) as running:
-        if pyxis:
-            set_up_enroot(running, pyxis.enroot)
+        Site(running, "pyxis", pyxis).set_up_containers()
         image = make_image(running.fsx / "containers" / f"{CATALOGUED}.sqsh", files={"etc/source": "catalogue\n"})
         (running.fsx / "registry").mkdir()
         with Registry(running.fsx / "registry") as source:
