@@ -36,7 +36,7 @@ def measure(folder: Path) -> list[Figure]:
     ours = f"optional {HOME}/lib/slurm/spank_slurm_fsx.so container_scope=job"
     plugstack = [f"{ours} line=before", f"required {PLUGIN} {options}", f"{ours} line=after"]
     with Cluster.start(folder, nodes=1, installation=CHECKOUT / ".venv", plugstack=plugstack, pyxis=pyxis) as cluster:
-        make_data_folders(cluster)
+        make_data_folders(cluster.machines)
         for files in SIZES.values():
             make_image(cluster.fsx / f"{files}.sqsh", tree=make_tree(folder / "tree", files))
         job = cluster.sbatch("#!/bin/sh\nsleep 3600\n")

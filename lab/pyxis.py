@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from .node_root import Bind
 
 if TYPE_CHECKING:
-    from .cluster import Cluster
+    from collections.abc import Iterable
+
+    from .node import Node
 
 PLUGIN = "/usr/local/lib/slurm/spank_pyxis.so"
 
@@ -59,14 +61,14 @@ class Pyxis(NamedTuple):
         ]
 
 
-def make_data_folders(cluster: Cluster) -> None:
+def make_data_folders(machines: Iterable[Node]) -> None:
     """Give each node what enroot, or the stand-in, keeps containers in: a folder for each user, on the node itself."""
     folders = "".join(
         f"ENROOT_{name}_PATH /var/lib/enroot/{name.lower()}/user-$(id -u)\n" for name in ("RUNTIME", "CACHE", "DATA")
     )
     # Writable, as users of a named container want it.
     settings = folders + "ENROOT_TEMP_PATH /tmp\nENROOT_ROOTFS_WRITABLE yes\n"
-    cluster.write_on_all("/etc/enroot/enroot.conf", settings)
     paths = ["/var/lib/standin", *(f"/var/lib/enroot/{name}" for name in ("runtime", "cache", "data"))]
-    for node in cluster.nodes.values():
+    for node in machines:
+        node.write("/etc/enroot/enroot.conf", settings)
         node.run(["install", "-d", "-m", "1777", *paths])

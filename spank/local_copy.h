@@ -1,4 +1,4 @@
-/* Copies of images on a node's own disk (containers.stage), made by slurm_fsx_tools/containers/local_copies.py. */
+/* Copies of images on a node's own disk (containers.stage), made by slurm_fsx_tools/containers/on_node/local_copies.py. */
 #ifndef SLURM_FSX_LOCAL_COPY_H
 #define SLURM_FSX_LOCAL_COPY_H
 

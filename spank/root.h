@@ -1,7 +1,7 @@
 /*
  * What is known on a node of a named container's root that we prepared: where its parts lie, and who uses it.
  *
- *   STATE/roots/ID/state   what it was made from; slurm_fsx_tools/containers/roots.py reads the same
+ *   STATE/roots/ID/state   what it was made from; slurm_fsx_tools/containers/on_node/roots.py reads the same
  *   STATE/roots/ID/jobs/N  an empty file for each job that uses it
  *   STATE/roots/ID/{image,upper,work}   the mounted image, and the overlay's layers
  *   STATE/locks/ID         held by whoever changes any of it

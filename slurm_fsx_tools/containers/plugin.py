@@ -25,7 +25,7 @@ def slurm_fsx_resolve_container(name: str, config: Config) -> str:
 def slurm_fsx_prolog(job: Job, config: Config, shared_fs: SharedFs) -> None:
     """Start the copy of the job's image onto the node's disk, where the site wants such copies."""
     if config["containers.stage"] and (job.container or job.image):
-        from .background_copy import start_copy
+        from .on_node.background_copy import start_copy
 
         start_copy(job, config, shared_fs)
 
@@ -38,6 +38,6 @@ def slurm_fsx_epilog(config: Config) -> None:
             return
     except FileNotFoundError:
         return
-    from .trash import empty_trash
+    from .on_node.trash import empty_trash
 
     empty_trash(trash, DELETION_S)

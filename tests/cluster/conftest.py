@@ -57,7 +57,7 @@ class Site:
 
     def set_up_containers(self) -> None:
         """Give each node what its containers need besides programs; a node that was rebooted needs it again."""
-        make_data_folders(self.cluster)
+        make_data_folders(self.cluster.machines)
         if self.runtime == "pyxis" and self._pyxis:
             _set_up_enroot(self.cluster, self._pyxis.enroot)
 

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from lab.registry import FaultyProxy, Image, Registry, busybox_layer, random_layer
-from slurm_fsx_tools.containers.import_options import Imported, ImportOptions, Retries
-from slurm_fsx_tools.containers.import_state import Progress
-from slurm_fsx_tools.containers.importing import import_image
+from slurm_fsx_tools.containers.imports.importing import import_image
+from slurm_fsx_tools.containers.imports.options import Imported, ImportOptions, Retries
+from slurm_fsx_tools.containers.imports.state import Progress
 from slurm_fsx_tools.containers.names import ImageName
 from slurm_fsx_tools.containers.store import Store
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.registry import FaultyProxy, Image, failing, random_layer, wanting_token
-from slurm_fsx_tools.containers.import_options import Retries
+from slurm_fsx_tools.containers.imports.options import Retries
+from slurm_fsx_tools.containers.imports.programs import ProgramFailed
 from slurm_fsx_tools.containers.names import ImageName
-from slurm_fsx_tools.containers.programs import ProgramFailed
 from slurm_fsx_tools.containers.records import read_record
 from slurm_fsx_tools.containers.squashfs import SUPERBLOCK_BYTES, why_unusable
 from slurm_fsx_tools.errors import (
@@ -252,7 +252,7 @@ def unshare_mounts() -> None:
 
 def fill_up_and_import(importing: Importing, folder: Path, uri: str) -> int:
     """Import into a folder that fills up when the download is through; 0 if that ends as it should."""
-    from slurm_fsx_tools.containers.importing import import_image
+    from slurm_fsx_tools.containers.imports.importing import import_image
     from slurm_fsx_tools.containers.store import Store
 
     store = Store(str(folder / "containers"))

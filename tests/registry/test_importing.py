@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.registry import FaultyProxy, Image, Layer, busybox_layer, random_layer
-from slurm_fsx_tools.containers.import_state import DIED, DONE, UNCHANGED, read_states
-from slurm_fsx_tools.containers.importing import import_image, plan_import
+from slurm_fsx_tools.containers.imports.importing import import_image, plan_import
+from slurm_fsx_tools.containers.imports.state import DIED, DONE, UNCHANGED, read_states
 from slurm_fsx_tools.containers.names import ImageName
 from slurm_fsx_tools.containers.records import describes, read_record
 from slurm_fsx_tools.errors import ImageNotInRegistry, ImportFailed, SlurmFsxError, UntrustedFile

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...containers.folders import make_folders
-from ...containers.image_list import ImageList
-from ...containers.import_log import ImportLog
-from ...containers.import_options import ImportOptions
-from ...containers.import_queue import exit_code, import_all
-from ...containers.import_state import read_states
-from ...containers.importers import IMPORTERS, choose_importer
-from ...containers.importing import plan_import
+from ...containers.imports.folders import make_folders
+from ...containers.imports.image_list import ImageList
+from ...containers.imports.importers import IMPORTERS, choose_importer
+from ...containers.imports.importing import plan_import
+from ...containers.imports.log import ImportLog
+from ...containers.imports.options import ImportOptions
+from ...containers.imports.programs import StopSign
+from ...containers.imports.queue import exit_code, import_all
+from ...containers.imports.state import read_states
 from ...containers.names import ImageName
-from ...containers.programs import StopSign
-from ...containers.publishing import publish
+from ...containers.refresh import refresh_index
 from ...containers.store import Store
 from ...errors import ConfigError, ImportFailed, SlurmFsxError
 from ...files import read_trusted
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...config.model import Snapshot
-    from ...containers.import_queue import Outcome
-    from ...containers.import_state import ImportState, Progress
+    from ...containers.imports.queue import Outcome
+    from ...containers.imports.state import ImportState, Progress
 
 LIST_FILE = "config/containers.txt"
 SHIPPED_LIST = "share/slurm-fsx/containers.txt"
@@ -200,7 +200,7 @@ def _import(
     came = [outcome for outcome in outcomes if outcome.imported]
     try:
         if came:
-            publish(snapshot, complain)
+            refresh_index(snapshot, complain)
     except (SlurmFsxError, OSError) as error:
         complain("the index", error)
     _print_failures(outcomes, log)

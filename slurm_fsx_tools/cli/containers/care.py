@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...containers.care.pruning import DAY_S, Policy, judge
+from ...containers.care.removing import check_removable, file_of, remove_image
+from ...containers.care.user_caches import cached_images, remove_cached
+from ...containers.care.uses import UNUSED, forget_ended, read_uses
+from ...containers.care.verifying import AS_ROOT
+from ...containers.care.verifying import verify as verify_image
 from ...containers.catalogue import Catalogue
 from ...containers.names import SUFFIX
-from ...containers.pruning import DAY_S, Policy, judge
-from ...containers.publishing import publish
 from ...containers.records import read_records
-from ...containers.removing import check_removable, file_of, remove_image
+from ...containers.refresh import refresh_index
 from ...containers.store import Store
-from ...containers.user_caches import cached_images, remove_cached
-from ...containers.uses import UNUSED, forget_ended, read_uses
-from ...containers.verifying import AS_ROOT
-from ...containers.verifying import verify as verify_image
 from ...errors import SlurmFsxError, SlurmUnavailable
 from ...node.journal import printable
 from ...slurm import CommandClient
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from ...config.model import Snapshot
-    from ...containers.pruning import Verdict
-    from ...containers.removing import Removal
-    from ...containers.user_caches import CachedImage
-    from ...containers.verifying import Verification
+    from ...containers.care.pruning import Verdict
+    from ...containers.care.removing import Removal
+    from ...containers.care.user_caches import CachedImage
+    from ...containers.care.verifying import Verification
     from ...shared_lock import Owner
 
 DEFAULT_KEEP = 1
@@ -223,7 +223,7 @@ def _finish(removed: Collection[Removal], snapshot: Snapshot) -> None:
     freed_bytes = sum(removal.freed_bytes for removal in removed)
     click.echo(f"{_images(len(removed))} removed, {size(freed_bytes)} freed", err=True)
     if removed:
-        publish(snapshot, complain)
+        refresh_index(snapshot, complain)
 
 
 def _print_verdicts(verdicts: Collection[Verdict], as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
-from ...containers.roots import CleanUp
+from ...containers.on_node.roots import CleanUp
 from ...errors import SlurmFsxError
 
 

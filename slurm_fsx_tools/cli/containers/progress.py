@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
-from ...containers.import_state import DONE, DOWNLOADING, FAILED, KEPT, UNCHANGED, WAITING
+from ...containers.imports.state import DONE, DOWNLOADING, FAILED, KEPT, UNCHANGED, WAITING
 from ...containers.names import SUFFIX, ImageName
 from ...node.journal import printable
 from .text import size
@@ -17,7 +17,7 @@ from .text import size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ...containers.import_state import Progress
+    from ...containers.imports.state import Progress
 
 _LINE_EVERY_S = 10.0
 _ENDED = (DONE, UNCHANGED, KEPT, FAILED)

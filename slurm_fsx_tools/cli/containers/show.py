@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ...containers.care.uses import read_uses
 from ...containers.catalogue import Catalogue
 from ...containers.index import index_path
 from ...containers.listing import list_images as list_catalogue
 from ...containers.names import SUFFIX, ContainerName
-from ...containers.publishing import RESOLVE_HOOK, publish, site_resolvers
 from ...containers.records import read_records
+from ...containers.refresh import RESOLVE_HOOK, refresh_index, site_resolvers
 from ...containers.resolution import nearest_names
 from ...containers.store import Store
-from ...containers.uses import read_uses
 from ...errors import ImageNotFound, SlurmFsxError
 from ...node.journal import printable
 from ...plugins import load_plugins
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ...config.model import Config, Snapshot
+    from ...containers.care.uses import Use
     from ...containers.catalogue import Image
     from ...containers.listing import Listing
     from ...containers.records import Record
-    from ...containers.uses import Use
     from ...plugins import Failure
 
 
@@ -108,7 +108,7 @@ def index() -> None:
     if os.geteuid() != 0:
         raise SlurmFsxError("the index is believed only if root wrote it", hint="run this as root")
     snapshot = load_config()
-    written, sites = publish(snapshot, complain)
+    written, sites = refresh_index(snapshot, complain)
     meant = [path for _, path in written.entries()]
     path = index_path(snapshot.config.below_fsx("containers"))
     click.echo(f"{len(meant)} names of {len(set(meant))} images: {path}")

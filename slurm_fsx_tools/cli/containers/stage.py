@@ -12,7 +12,7 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...containers.catalogue import Catalogue
-from ...containers.local_copies import LocalCopies
+from ...containers.on_node.local_copies import LocalCopies
 from ...containers.resolution import resolve
 from ...containers.store import Store
 from ...errors import ConfigError, SlurmFsxError
@@ -20,7 +20,7 @@ from ...node.journal import printable
 
 if TYPE_CHECKING:
     from ...config.model import Config
-    from ...containers.local_copies import Copy
+    from ...containers.on_node.local_copies import Copy
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""How an image comes from its registry into a store."""

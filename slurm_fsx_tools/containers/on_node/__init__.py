@@ -1,0 +1,1 @@
+"""What stands on one node: prepared container roots, and copies of images on its own disk."""
