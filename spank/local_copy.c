@@ -8,11 +8,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "squashfs.h"
+
 int local_copy_open(const char *stage, const char *path, int source)
 {
 	static const struct timespec used_now[2] = {{.tv_nsec = UTIME_NOW}, {.tv_nsec = UTIME_OMIT}};
 	const char *file = strrchr(path, '/');
-	char folder_path[PATH_MAX + 32], magic[4];
+	char folder_path[PATH_MAX + 32];
 	struct stat folder_is, image, copy;
 	int folder = -1, fd = -1;
 	int rv = 0;
@@ -33,8 +35,7 @@ int local_copy_open(const char *stage, const char *path, int source)
 		goto done;
 	}
 	if (!S_ISREG(copy.st_mode) || copy.st_size != image.st_size || copy.st_mtim.tv_sec != image.st_mtim.tv_sec ||
-	    copy.st_mtim.tv_nsec != image.st_mtim.tv_nsec ||
-	    pread(fd, magic, sizeof(magic), 0) != sizeof(magic) || memcmp(magic, "hsqs", sizeof(magic)) != 0) {
+	    copy.st_mtim.tv_nsec != image.st_mtim.tv_nsec || squashfs_check(fd, &copy) < 0) {
 		rv = -ESTALE;
 		goto done;
 	}

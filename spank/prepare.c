@@ -15,6 +15,7 @@
 #include "local_copy.h"
 #include "overlay.h"
 #include "root.h"
+#include "squashfs.h"
 #include "squashfs_mount.h"
 
 enum {
@@ -76,7 +77,9 @@ static int unmount_all(const struct root *root, const struct root_record *record
 static int open_image(struct work *work)
 {
 	work->image = squashfs_open(work->wish->user, work->wish->image, OPEN_TIMEOUT_MS);
-	return work->image < 0 ? fail(work, work->image, work->wish->image) : 0;
+	if (work->image < 0)
+		snprintf(work->why, work->size, "%s: %s", work->wish->image, squashfs_trouble(-work->image));
+	return work->image < 0 ? work->image : 0;
 }
 
 /* What stands already. A value of enum prepared, -ENOENT where the root must be made, or another -errno. */

@@ -52,6 +52,24 @@ int squashfs_check(int fd, const struct stat *st)
 	return bytes_used > (uint64_t)st->st_size ? -ENODATA : 0;
 }
 
+const char *squashfs_trouble(int error)
+{
+	switch (error) {
+	case ENOENT:
+		return "it is gone; it was there when the job was submitted, or was written wrongly";
+	case EACCES:
+		return "you may not read it";
+	case ENOEXEC:
+		return "it is no squashfs file";
+	case ENODATA:
+		return "it is not complete";
+	case ETIMEDOUT:
+		return "its file system gives no answer";
+	default:
+		return strerror(error);
+	}
+}
+
 int squashfs_check_path(const char *path)
 {
 	struct stat st;

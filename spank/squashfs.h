@@ -13,4 +13,7 @@ int squashfs_check(int fd, const struct stat *st);
 /* The same for a path, which no symbolic link may be; 0 or -errno. */
 int squashfs_check_path(const char *path);
 
+/* Says of an image what squashfs_check(), or opening it, has found; `error` is an errno. */
+const char *squashfs_trouble(int error);
+
 #endif

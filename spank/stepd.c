@@ -12,6 +12,7 @@
 #include "mountinfo.h"
 #include "name.h"
 #include "options.h"
+#include "squashfs.h"
 #include "squashfs_mount.h"
 #include "step.h"
 #include "step_container.h"
@@ -76,23 +77,14 @@ void step_fail(const char *what, const char *detail, const char *next)
 
 void step_fail_at_image(int error)
 {
-	const char *next = "see: slurm-fsx containers list";
+	const char *next = error == ENOENT    ? "submit again to get the image of today, or see: slurm-fsx containers list" :
+			   error == EACCES    ? "ask its owner, or your admin" :
+			   error == ETIMEDOUT ? "tell your admin, and submit again" :
+						"see: slurm-fsx containers list";
 	char what[PATH_MAX + 64];
 
 	snprintf(what, sizeof(what), "the container image %s cannot be used", step.image);
-	if (error == ENOENT)
-		step_fail(what, "it is gone; it was there when the job was submitted, or was written wrongly",
-			  "submit again to get the image of today, or see: slurm-fsx containers list");
-	else if (error == EACCES)
-		step_fail(what, "you may not read it", "ask its owner, or your admin");
-	else if (error == ENOEXEC)
-		step_fail(what, "it is no squashfs file", next);
-	else if (error == ENODATA)
-		step_fail(what, "it is not complete", next);
-	else if (error == ETIMEDOUT)
-		step_fail(what, "its file system gives no answer", "tell your admin, and submit again");
-	else
-		step_fail(what, strerror(error), next);
+	step_fail(what, squashfs_trouble(error), next);
 }
 
 /* A step's start. */

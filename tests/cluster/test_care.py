@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,15 +23,21 @@ SAY_ID = '#!/bin/sh\necho "$SLURM_JOB_ID"\nsleep 300\n'
 
 
 @pytest.fixture
-def site(bare_site: Site) -> Iterator[Site]:
+def site(bare_site: Site, tmp_path: Path) -> Iterator[Site]:
     """The shared cluster with three images of one repository; afterwards as it was."""
+    folder = bare_site.cluster.fsx / "containers"
+    for image in folder.glob("*.sqsh"):
+        shutil.copy2(image, tmp_path)
     for name in TOOLS:
         bare_site.image(name)
     yield bare_site
     bare_site.cluster.head.run(["scancel", "--full", "--user=ada"])
     bare_site.cluster.wait_until_idle()
     for name in TOOLS:
-        (bare_site.cluster.fsx / f"containers/{name}.sqsh").unlink(missing_ok=True)
+        (folder / f"{name}.sqsh").unlink(missing_ok=True)
+    for image in tmp_path.glob("*.sqsh"):
+        if not (folder / image.name).exists():
+            shutil.copy2(image, folder)
     bare_site.index()
 
 

@@ -186,7 +186,9 @@ def test_an_image_that_is_broken_is_a_clear_error_and_leaves_nothing(pyxis_site:
             "--nodelist=n1", f"--container-image=/fsx/containers/{image.name}", "--container-name=broken", "true"
         )
         assert done.returncode != 0
-        assert slurmd_says(pyxis_site, "the container broken is left to Pyxis: the image cannot be mounted")
+        assert slurmd_says(
+            pyxis_site, "the container broken is left to Pyxis: /fsx/containers/broken.sqsh: it is no squashfs file"
+        )
     finally:
         image.unlink()
     assert_nothing_is_left(pyxis_site)
@@ -321,7 +323,9 @@ def test_an_image_that_does_not_answer_holds_nothing_of_ours(pyxis_site: Site) -
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        cluster.wait_until(lambda: slurmd_says(pyxis_site, f"{IMAGE}.sqsh: Connection timed out"), "our line")
+        cluster.wait_until(
+            lambda: slurmd_says(pyxis_site, f"{IMAGE}.sqsh: its file system gives no answer"), "our line"
+        )
     finally:
         node.heal_fsx()
     process.wait(60)
@@ -409,7 +413,7 @@ def test_cleaning_up_leaves_a_running_job_alone(pyxis_site: Site) -> None:
 
 def test_a_copy_on_the_node_is_used_where_it_is_the_same(pyxis_site: Site) -> None:
     node = pyxis_site.cluster.nodes["n1"]
-    pyxis_site.configure("containers: {stage: /var/scratch}\n")
+    pyxis_site.configure("containers: {stage: /var/scratch, stage_limit: 1 KiB}\n")
     node.run([COMMAND, "config", "check"])
     copy = f"/var/scratch/slurm-fsx-images/{IMAGE}.sqsh"
     node.run(["install", "-d", "-m", "0755", "/var/scratch/slurm-fsx-images"])

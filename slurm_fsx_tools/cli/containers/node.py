@@ -10,6 +10,7 @@ import click
 
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
+from ...containers.on_node.local_copies import LocalCopies
 from ...containers.on_node.roots import CleanUp
 from ...errors import SlurmFsxError
 
@@ -20,7 +21,8 @@ def cleanup(dry_run: bool) -> None:
     """Remove what containers left on this node and no job uses.
 
     These are mounts and processes of jobs that have ended, what containers have written (of a container that is there
-    for all jobs, after containers.keep_writes or above containers.writes_limit, oldest first), and what a crash left.
+    for all jobs, after containers.keep_writes or above containers.writes_limit, oldest first), broken copies of images,
+    and what a crash left.
     Safe at any time: a cron job may run it.
     """
     if os.geteuid() != 0:
@@ -29,6 +31,13 @@ def cleanup(dry_run: bool) -> None:
     verb = "would remove" if dry_run else "removing"
     act = CleanUp(config, lambda text: click.echo(f"{verb} {text}"), dry_run, time.time())
     act.run()
+    copies = LocalCopies.configured(config)
+    if copies is not None and not dry_run:
+        # Who copies now cleans by itself.
+        lock = copies.lock()
+        if lock is not None:
+            with lock:
+                copies.clean()
     for failure in act.failures:
         click.echo(f"slurm-fsx: not removed: {failure}", err=True)
     sys.exit(1 if act.failures else 0)
