@@ -107,6 +107,16 @@ LOG(slurm_error)
 LOG(slurm_info)
 LOG(slurm_spank_log)
 
+/* What slurmd keeps to itself at its usual level of detail. */
+#define LOG_NOTHING(name)                 \
+	void name(const char *format, ...) \
+	{                                  \
+		(void)format;              \
+	}
+
+LOG_NOTHING(slurm_verbose)
+LOG_NOTHING(slurm_debug)
+
 spank_err_t spank_prepend_task_argv(spank_t spank, int argc, const char *argv[]);
 spank_err_t spank_prepend_task_argv(spank_t spank, int argc, const char *argv[])
 {
