@@ -670,6 +670,9 @@ static void enroot_gets_what_pyxis_gives_it(void)
 
 static void a_local_copy_counts_only_where_it_is_the_same(void)
 {
+	/* A superblock alone: version 4, and as many bytes as it has itself. */
+	static const char whole[96] = {'h', 's', 'q', 's', [28] = 4, [40] = 96};
+	static const char cut[96] = {'h', 's', 'q', 's', [28] = 4, [40] = 97};
 	static const struct timespec then[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 7}};
 	static const struct timespec later[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 8}};
 	const char *stage = in_folder("stage");
@@ -678,11 +681,11 @@ static void a_local_copy_counts_only_where_it_is_the_same(void)
 	int source, copy;
 
 	CLAIM(mkdir(stage, 0777) == 0 && mkdir(in_folder("stage/slurm-fsx-images"), 0755) == 0);
-	snprintf(path, sizeof(path), "%s", write_file("image.sqsh", "hsqs1234"));
+	snprintf(path, sizeof(path), "%s", write_bytes("image.sqsh", whole, sizeof(whole), 0644));
 	source = open(path, O_RDONLY | O_CLOEXEC);
 	CLAIM(source >= 0 && futimens(source, then) == 0);
 	CLAIM(local_copy_open("", path, source) == -ENOENT && local_copy_open(in_folder("stage"), path, source) == -ENOENT);
-	write_file("stage/slurm-fsx-images/image.sqsh", "hsqs1234");
+	write_bytes("stage/slurm-fsx-images/image.sqsh", whole, sizeof(whole), 0644);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), later, 0) == 0);
 	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
@@ -690,7 +693,7 @@ static void a_local_copy_counts_only_where_it_is_the_same(void)
 	CLAIM(copy >= 0 && fstat(copy, &st) == 0 && st.st_atim.tv_sec > 1000 && st.st_mtim.tv_nsec == 7);
 	if (copy >= 0)
 		close(copy);
-	write_file("stage/slurm-fsx-images/image.sqsh", "broken..");
+	write_bytes("stage/slurm-fsx-images/image.sqsh", cut, sizeof(cut), 0644);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
 	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
 	CLAIM(chmod(in_folder("stage/slurm-fsx-images"), 0777) == 0);
