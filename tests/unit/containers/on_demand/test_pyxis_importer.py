@@ -30,7 +30,7 @@ PYTORCH = "nvcr.io_nvidia_pytorch-24.03-py3"
 
 # Each worker is a process of its own that comes up as Pyxis would start it, but for Python's start.
 CROWD = """
-import contextlib, io, json, os, sys, time
+import contextlib, encodings.idna, io, json, os, sys, time  # idna: a user may not reach Python's folder for it later
 from slurm_fsx_tools.config.model import Config, Snapshot
 from slurm_fsx_tools.containers.on_demand import pulling, pyxis_importer
 order = json.load(sys.stdin)
