@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool is_control(char c)
@@ -70,4 +71,43 @@ bool path_is_below(const char *path, const char *folder)
 	if (strncmp(path, folder, length) != 0)
 		return false;
 	return path[length] == '\0' || path[length] == '/' || folder[length - 1] == '/';
+}
+
+const char *path_file_in(const char *path, const char *folder)
+{
+	const char *file = strrchr(path, '/');
+	size_t length = strlen(folder);
+
+	while (length > 1 && folder[length - 1] == '/')
+		length--;
+	if (file == NULL || (size_t)(file - path) != length || strncmp(path, folder, length) != 0 || file[1] == '\0' ||
+	    file[1] == '.' || strlen(file + 1) > NAME_MAX)
+		return NULL;
+	return file + 1;
+}
+
+int name_of_image(const char *image, char name[NAME_SIZE])
+{
+	static const char scheme[] = "docker://", plain[] = "abcdefghijklmnopqrstuvwxyz0123456789.-/#:";
+	const char *path, *colon;
+	size_t length;
+
+	if (strncmp(image, scheme, sizeof(scheme) - 1) == 0)
+		image += sizeof(scheme) - 1;
+	path = strpbrk(image, "/#");
+	if (path == NULL && strchr(image, ':') == NULL)
+		return name_cut(image, name);
+	/* Without a registry, with a port, a digest or a character that is escaped in files' names: Python's to know. */
+	length = path != NULL ? (size_t)(path - image) : 0;
+	colon = strrchr(image, ':');
+	if (length == 0 || memchr(image, '.', length) == NULL || memchr(image, ':', length) != NULL)
+		return -EINVAL;
+	length = colon != NULL ? (size_t)(colon - image) : strlen(image);
+	if (strspn(image, plain) < length || strchr(image, '@') != NULL ||
+	    snprintf(name, NAME_SIZE, "%.*s-%s", (int)length, image, colon != NULL ? colon + 1 : "latest") >= NAME_SIZE)
+		return -EINVAL;
+	for (size_t i = 0; i < length; i++)
+		if (name[i] == '/' || name[i] == '#')
+			name[i] = '_';
+	return 0;
 }

@@ -8,16 +8,12 @@
 
 #include "ask.h"
 #include "child.h"
-#include "index.h"
+#include "lookup.h"
 #include "name.h"
 #include "options.h"
 #include "plugin_conf.h"
-#include "squashfs.h"
 
-enum {
-	INDEX_TIMEOUT_MS = 2000,
-	ASK_TIMEOUT_MS = 5000,
-};
+enum { ASK_TIMEOUT_MS = 5000 };
 
 enum outcome { RESOLVED, UNKNOWN, UNCERTAIN };
 
@@ -53,44 +49,11 @@ static const char *partition(void)
 	return "";
 }
 
-/* Answers with the path of a whole image; ends with -errno as exit code where the index has none. */
-static int look_up(void *context, int out)
-{
-	char path[PATH_MAX];
-	int rv;
-
-	out = child_keep_only(out);
-	rv = out < 0 ? out : index_look_up(context, path, sizeof(path));
-	/* A file can be changed in place without a trace in the folder: whoever we ask then says what is wrong with it. */
-	if (rv == 0 && squashfs_check_path(path) < 0)
-		rv = -ESTALE;
-	if (rv == 0 && write(out, path, strlen(path)) != (ssize_t)strlen(path))
-		rv = -EIO;
-	return -rv;
-}
-
-/* 0 and the path, or -errno; -ETIMEDOUT where the shared file system does not answer. */
-static int resolve_by_index(const struct plugin_conf *conf, const char *name, char *path, size_t size)
-{
-	struct index_query query = {.index = conf->index, .containers = conf->containers, .policy = conf->policy,
-				    .name = name, .owner = 0};
-	struct child_answer answer = {.buffer = path, .room = size};
-	int rv;
-
-	/* Also with a stale configuration: whom we would ask then must not be the one who finds that the folder hangs. */
-	rv = child_run(NULL, look_up, &query, INDEX_TIMEOUT_MS, &answer);
-	if (rv != -ETIMEDOUT && !conf->is_current)
-		return -ESTALE;
-	if (rv == 0 && (answer.exit_code > 0 || !path_is_sane(path)))
-		rv = -ENOENT;
-	return rv;
-}
-
 static enum outcome resolve(const struct plugin_conf *conf, const char *name, char *path, size_t size)
 {
 	struct question question = {.command = options.command, .config = options.config, .name = name,
 				    .partition = partition(), .timeout_ms = ASK_TIMEOUT_MS};
-	int rv = resolve_by_index(conf, name, path, size);
+	int rv = lookup_by_index(conf, name, path, size);
 
 	if (rv == 0)
 		return RESOLVED;
