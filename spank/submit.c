@@ -122,7 +122,7 @@ static void refuse(void)
 static int find_version(void *context, int out)
 {
 	out = child_keep_only(out);
-	return out < 0 || access(context, F_OK) < 0 ? 1 : 0;
+	return out >= 0 && access(context, F_OK) < 0 && errno == ENOENT ? 1 : 0;
 }
 
 static bool is_in_list(const char *list, const char *word)

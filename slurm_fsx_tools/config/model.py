@@ -16,9 +16,9 @@ class Setting(NamedTuple):
 
     kind: str
     """``str``, ``path``, ``optional path`` (empty for none), ``seconds``, ``days``, ``count`` (1 and up), ``size`` (in
-    bytes; ``500 GiB`` in the file), ``port``, ``bool``, ``choice``, ``list`` (of str), ``map`` (of str to str), ``instance type`` (empty for unknown),
-    ``profile`` (one of `choices`, or of ``nccl.profiles``) or ``profiles`` (name to variables with values; `choices` are
-    taken names).
+    bytes; ``500 GiB`` in the file), ``port``, ``bool``, ``choice``, ``list`` (of str), ``map`` (of str to str),
+    ``instance type`` (empty for unknown), ``profile`` (one of `choices`, or of ``nccl.profiles``) or ``profiles`` (name
+    to variables with values; `choices` are taken names).
     """
 
     default: Any

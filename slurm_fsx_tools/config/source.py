@@ -295,9 +295,8 @@ def _read_profiles(setting: Setting, node: yaml.Node) -> dict[str, dict[str, str
         elif name in profiles:
             mistakes.append((name_node, f".{name}", "is there twice: remove one"))
         elif not isinstance(variables_node, yaml.MappingNode):
-            mistakes.append(
-                (variables_node, f".{name}", f"must be VARIABLE: VALUE pairs, not {_shown(variables_node)}")
-            )
+            what = f"must be VARIABLE: VALUE pairs, not {_shown(variables_node)}"
+            mistakes.append((variables_node, f".{name}", what))
         else:
             profiles[name] = _read_variables(setting, variables_node, f".{name}", mistakes)
     if mistakes:

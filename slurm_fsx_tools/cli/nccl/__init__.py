@@ -8,6 +8,8 @@ from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
     "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
+    "lint": Entry(f"{__package__}.lint", "lint", "Name what in an environment does harm, and who says so."),
+    "variables": Entry(f"{__package__}.lint", "variables", "Print all that is known of each variable."),
 }
 
 

@@ -114,9 +114,6 @@ def _json(rows: Sequence[Row], said: Sequence[str], config: Config, explained: b
         if explained:
             operation.update(why=row.why, source=row.source, note=row.note)
         operations.append(operation)
-    document = {
-        "profile": select_profile(config["nccl.profile"], config).name,
-        "operations": operations,
-        "notes": list(said),
-    }
+    profile = select_profile(config["nccl.profile"], config).name
+    document = {"profile": profile, "operations": operations, "notes": list(said)}
     return json.dumps(document, indent=2)
