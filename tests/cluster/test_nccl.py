@@ -193,3 +193,28 @@ def test_a_login_survives_a_shared_file_system_that_hangs_beyond_signals(
     finally:
         node.heal_fsx()
     assert (done.stdout, done.stderr) == ("alive none\n", "")
+
+
+@pytest.mark.parametrize("site", ["pyxis"], indirect=True)
+def test_enroot_shows_every_container_the_shared_nccl_and_gives_it_to_those_started_by_hand(
+    ours: Site, installation: Path
+) -> None:
+    cluster = ours.cluster
+    path = "/etc/enroot/hooks.d/60-slurm-fsx-nccl.sh"
+    cluster.write_on_all(
+        path, (installation / "share/slurm-fsx/enroot/hooks.d/60-slurm-fsx-nccl.sh").read_text(), 0o755
+    )
+    try:
+        for image, expected in (("nvcr.io_nvidia_pytorch-24.03-py3", folder(OLD)), ("own-nccl", "")):
+            start = f"enroot create --name mine /fsx/containers/{image}.sqsh && enroot start mine env"
+            done = cluster.run_on("n1", ["sh", "-c", f"{start}; enroot start mine touch /fsx/nccl/x"], "ada")
+            cluster.run_on("n1", ["enroot", "remove", "--force", "mine"], "ada")
+            found = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+            assert (found["IMAGE"], library(found)) == (image, expected), done.stderr
+            assert "Read-only file system" in done.stderr
+        assert library(ours.srun("--container-name=pytorch")[0]) == folder(OLD)
+        assert "LD_LIBRARY_PATH" not in ours.srun("--container-name=pytorch", "--nccl=off")[0]
+    finally:
+        cluster.run_on("head", ["rm", path])
+        for name in cluster.nodes:
+            cluster.run_on(name, ["rm", path])
