@@ -18,7 +18,7 @@ from .variables import BY_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .versions import Facts
+    from .conditions import Facts
 
 IMAGE_ENVIRONMENT = "etc/environment"
 """Where enroot leaves the variables of the image's makers, in the image."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.images import make_image
+from slurm_fsx_tools.nccl.conditions import Facts
 from slurm_fsx_tools.nccl.lint import NothingToRead, lint, lint_all, parse_environment, read_image, read_job
-from slurm_fsx_tools.nccl.versions import Facts
 
 if TYPE_CHECKING:
     from .conftest import Site

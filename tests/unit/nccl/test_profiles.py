@@ -7,10 +7,10 @@ import pytest
 
 from slurm_fsx_tools.config.model import PROFILES, Config
 from slurm_fsx_tools.jobenv import is_variable_name
+from slurm_fsx_tools.nccl.conditions import Facts
 from slurm_fsx_tools.nccl.page import format_page
 from slurm_fsx_tools.nccl.profiles import profile_names, select_profile
 from slurm_fsx_tools.nccl.variables import BY_NAME, NETWORK, VARIABLES
-from slurm_fsx_tools.nccl.versions import Facts
 
 if TYPE_CHECKING:
     from .conftest import Site

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from slurm_fsx_tools.jobenv import apply_operations
+from slurm_fsx_tools.nccl.conditions import Facts, When, parse_version
 from slurm_fsx_tools.nccl.environment import facts_of
 from slurm_fsx_tools.nccl.installation import current_installation
-from slurm_fsx_tools.nccl.versions import Facts, When, parse_version
 
 if TYPE_CHECKING:
     from .conftest import Site
