@@ -91,11 +91,11 @@ class RegistryBusy(RegistryUnavailable):
 
 
 class ImportFailed(SlurmFsxError):
-    """An image that was not made, or not made well."""
+    """Something fetched or built here, an image say, that was not made, or not made well."""
 
 
 class NoSpace(ImportFailed):
-    """A file system that has too little room for an import."""
+    """A file system that has too little room for what is being made."""
 
 
 class Interrupted(SlurmFsxError):
