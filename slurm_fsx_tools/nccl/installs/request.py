@@ -7,9 +7,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InvalidVersion
+from ...errors import InvalidVersion, SlurmFsxError
 from ...files import read_trusted
-from ..manifest import FILE, InvalidManifest, Manifest, is_version_id, version_folder
+from ..manifest import FILE, Manifest, is_version_id, version_folder
 from .sources import INDEX, WHEEL
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def choose_id(request: Request, anew: bool = False) -> tuple[str, Manifest | Non
             return version_id, None
         try:
             manifest = Manifest.parse(read_trusted(f"{folder}/{FILE}"), f"{folder}/{FILE}")
-        except (OSError, InvalidManifest):
+        except (OSError, SlurmFsxError):
             manifest = None
         if manifest is not None and not anew and request.matches(manifest):
             return version_id, manifest
