@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...errors import LockTimeout
 from ...files import move
-from ...folders import make_folder
-from ...shared_lock import hold
+from ...folders import make_folder, remove_tree
+from ...shared_lock import POLL_S, Candidate, hold, jittered
 from ..manifest import STAGING, USES, Manifest, version_folder
 from ..versions import changing, make_folders
 from .building import Build
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ...programs import Programs
-    from ...shared_lock import Owner
+    from ...shared_lock import Owner, SharedLock
     from .building import Reporter
     from .request import Request
 
@@ -81,13 +82,7 @@ def install(
         UntrustedFile, OSError: the folders are not as they should be.
     """
     make_folders(request.root)
-
-    def tell(owner: Owner) -> None:
-        if on_wait is not None:
-            on_wait(owner)
-        programs.stop.check()
-
-    with hold(f"{request.root}/{STAGING}/{LOCK}", timeout_s=None if wait else 0, on_wait=tell) as lock:
+    with _take_turn(request.root, programs, wait, on_wait) as lock:
         # Now, not before: who was waited for may have installed just this.
         version_id, known = choose_id(request, anew)
         if known is not None:
@@ -102,6 +97,20 @@ def install(
         return Installed(manifest, True)
 
 
+def discard_unfinished(root: str, version_id: str) -> bool:
+    """Remove what an install has left unfinished; say whether there was something.
+
+    Raises:
+        LockTimeout: an install is under way.
+        OSError, UntrustedFile: it cannot be removed.
+    """
+    if version_id not in unfinished(root):
+        return False
+    with hold(f"{root}/{STAGING}/{LOCK}", timeout_s=0):
+        remove_tree(f"{root}/{STAGING}/{version_id}")
+    return True
+
+
 def unfinished(root: str) -> list[str]:
     """Give the ids of builds that were begun and have not ended."""
     try:
@@ -109,3 +118,22 @@ def unfinished(root: str) -> list[str]:
     except OSError:
         return []
     return sorted(entry for entry in entries if os.path.isfile(f"{root}/{STAGING}/{entry}/request.json"))
+
+
+def _take_turn(root: str, programs: Programs, wait: bool, on_wait: Callable[[Owner], None] | None) -> SharedLock:
+    """Wait for the lock, as long as no signal comes."""
+    told: Owner | None = None
+    with Candidate(f"{root}/{STAGING}/{LOCK}") as candidate:
+        while True:
+            lock = candidate.try_hold()
+            if lock is not None:
+                return lock
+            owner = candidate.owner
+            if not wait:
+                by = f"process {owner.pid} on {owner.host}" if owner else "another process"
+                raise LockTimeout(f"{by} is installing in {root}", hint="try again later, or without --no-wait")
+            if owner is not None and owner != told:
+                told = owner
+                if on_wait is not None:
+                    on_wait(owner)
+            programs.stop.sleep(jittered(POLL_S))

@@ -80,15 +80,25 @@ def parse_source(text: str, sha256: str = "") -> Source:
     Raises:
         InvalidVersion: it is nothing of these, or a checksum was given for what has none.
     """
-    if sha256 and not _SHA256.match(sha256.lower()):
-        raise InvalidVersion(f"{sha256!r} is no SHA-256", hint="write its 64 hexadecimal digits, as sha256sum does")
+    checksum = parse_sum(sha256)
     kind, place = _classify(text)
     if sha256 and kind not in (TARBALL, WHEEL):
         raise InvalidVersion(
             f"{text} is a {kind}, which has no checksum of a file",
             hint="name a tarball or a wheel, or leave the checksum out",
         )
-    return Source(kind, place, sha256.lower())
+    return Source(kind, place, checksum)
+
+
+def parse_sum(text: str) -> str:
+    """Give a SHA-256 as it is compared; an empty text stays so.
+
+    Raises:
+        InvalidVersion: it is none.
+    """
+    if text and not _SHA256.match(text.lower()):
+        raise InvalidVersion(f"{text!r} is no SHA-256", hint="write its 64 hexadecimal digits, as sha256sum does")
+    return text.lower()
 
 
 def _classify(text: str) -> tuple[str, str]:
