@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import InstallFailed
+from ...programs import ProgramFailed
 from .sources import FOLDER, GIT, INDEX, TARBALL
 from .unpacking import copy_folder, unpack_tarball, unpack_wheel
 
@@ -32,7 +33,10 @@ def find_tag(part: Part, git: str, programs: Programs) -> str:
             if name.startswith(kind):
                 found[name[len(kind) :].removesuffix("^{}")] = kind
 
-    programs.run([git, "ls-remote", "--tags", "--heads", "--", part.source.place], cwd="/", on_line=note)
+    try:
+        programs.run([git, "ls-remote", "--tags", "--heads", "--", part.source.place], cwd="/", on_line=note)
+    except ProgramFailed as error:
+        raise InstallFailed(error.message, hint="see whether this machine reaches it, and may read it") from error
     for tag in part.tags:
         if tag in found:
             return tag

@@ -14,7 +14,7 @@ from ...shared_lock import read_owner
 from ..manifest import STAGING, VERSIONS
 from .fetching import find_tag
 from .request import NCCL, OFI, TESTS
-from .sources import GIT, TARBALL
+from .sources import FOLDER, GIT, UPSTREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,10 +163,11 @@ def _plugin(request: Request) -> Iterator[Finding]:
     source = request.ofi.source
     names = (("autoconf", tools.autoconf), ("automake", tools.automake), ("libtool", tools.libtool))
     missing = [name for name, path in names if not path]
-    has_configure = source.kind == "folder" and os.path.isfile(f"{source.place}/configure")
-    if missing and not has_configure:
-        # A release's tarball brings its configure script; whether this one does is seen when it is unpacked.
-        level = WARNING if source.kind == TARBALL else ERROR
+    is_folder = source.kind == FOLDER
+    if missing and not (is_folder and os.path.isfile(f"{source.place}/configure")):
+        # A release's tarball brings its configure script; whether another source does is seen when it is there.
+        is_sure = source.place == UPSTREAM[OFI] or (is_folder and os.path.isfile(f"{source.place}/configure.ac"))
+        level = ERROR if is_sure else WARNING
         yield Finding(level, "autotools", f"{', '.join(missing)} not found", f"install {' '.join(missing)}")
 
 
