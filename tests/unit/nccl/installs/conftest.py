@@ -118,7 +118,9 @@ class Place:
             )
         )
         (self.control / "at").write_text(AT.format(control=self.control))
-        self.write("nccl", {"Makefile": NCCL_MAKEFILE, "nccl.c": NCCL_C.replace("NUMBER", "22807"), "nccl.h": "/* */\n"})
+        self.write(
+            "nccl", {"Makefile": NCCL_MAKEFILE, "nccl.c": NCCL_C.replace("NUMBER", "22807"), "nccl.h": "/* */\n"}
+        )
         self.write(
             "ofi",
             {"autogen.sh": "cp configure.in configure\n", "configure.in": CONFIGURE, "plugin.c": PLUGIN_C,

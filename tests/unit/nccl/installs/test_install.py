@@ -181,7 +181,9 @@ def test_an_architecture_that_this_cuda_does_not_know_is_told(place) -> None:
     assert "CUDA 13.0 does not compile for sm_70" in done.stderr
 
 
-@pytest.mark.parametrize("text", ["v2.28; touch x", "$(touch x)", "`id`", "../../etc", "-u", "a b", "v2|x", "v2\nx", ""])
+@pytest.mark.parametrize(
+    "text", ["v2.28; touch x", "$(touch x)", "`id`", "../../etc", "-u", "a b", "v2|x", "v2\nx", ""]
+)
 def test_a_version_with_metacharacters_is_refused(place, text: str) -> None:
     done = place.install(f"--nccl={text}")
     assert isinstance(done.exception, InvalidVersion)

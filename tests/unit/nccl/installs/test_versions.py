@@ -68,7 +68,9 @@ def test_a_switch_never_leaves_a_moment_without_a_version(two) -> None:
     [
         pytest.param(lambda folder: (folder / "lib/libnccl.so.2.28.7").unlink(), "is missing", id="no-library"),
         pytest.param(
-            lambda folder: (folder / "lib/libnccl.so.2.28.7").write_bytes(b"none"), "does not say its version", id="no-elf"
+            lambda folder: (folder / "lib/libnccl.so.2.28.7").write_bytes(b"none"),
+            "does not say its version",
+            id="no-elf",
         ),
         pytest.param(lambda folder: (folder / "manifest.json").write_text("{}"), "is no manifest", id="manifest"),
         pytest.param(lambda folder: (folder / "manifest.json").unlink(), "has no manifest.json", id="no-manifest"),
