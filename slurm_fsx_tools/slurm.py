@@ -60,8 +60,9 @@ class CommandClient:
         Raises:
             SlurmUnavailable: there is no answer, or no such partition.
         """
-        command = ["sinfo", "--noheader", "--all", "--format=%G"]
-        lines = self._ask([*command, f"--partition={partition}"] if partition else command).splitlines()
+        # sinfo takes one of the two alone.
+        which = f"--partition={partition}" if partition else "--all"
+        lines = self._ask(["sinfo", "--noheader", which, "--format=%G"]).splitlines()
         if partition and not lines:
             raise SlurmUnavailable(f"Slurm has no partition {partition!r}", hint="see: sinfo")
         return sorted({kind for line in lines for kind in _GPU_TYPE.findall(line)})

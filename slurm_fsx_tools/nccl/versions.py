@@ -164,13 +164,14 @@ def activate(root: str, version_id: str) -> None:
         point(f"{root}/{CURRENT}", f"{VERSIONS}/{version_id}")
 
 
-def remove_version(root: str, version_id: str, active: Collection[int] | None) -> None:
-    """Remove a version with what is known of its use, or what an install of it has left unfinished.
+def remove_version(root: str, version_id: str, ended: Collection[int] | None) -> None:
+    """Remove a version with what is known of its use.
 
     Args:
         root: ``/fsx/nccl``.
         version_id: Never the current one.
-        active: The jobs that Slurm has not ended; None: whoever uses it loses it.
+        ended: The jobs with a marker that are known to have ended. If there is another one by now, the version stays.
+            None: whoever uses it loses it.
 
     Raises:
         VersionNotUsable: it is current, in use, or not there.
@@ -186,13 +187,13 @@ def remove_version(root: str, version_id: str, active: Collection[int] | None) -
         if current_id(root) == version_id:
             raise VersionNotUsable(f"{version_id} is current", hint="switch first: slurm-fsx nccl use ID")
         remove_tree(gone)
-        _check_unused(root, version_id, active)
+        _check_unused(root, version_id, ended)
         if not os.path.lexists(folder):
             raise VersionNotUsable(f"there is no version {version_id} in {root}", hint="see: slurm-fsx nccl list")
         move(folder, gone)
         try:
             # A job that asked for it by name may have begun since; nobody can find it any more now.
-            _check_unused(root, version_id, active)
+            _check_unused(root, version_id, ended)
         except BaseException:
             move(gone, folder)
             raise
@@ -212,10 +213,10 @@ def changing(root: str) -> Iterator[None]:
         yield
 
 
-def _check_unused(root: str, version_id: str, active: Collection[int] | None) -> None:
-    if active is None:
+def _check_unused(root: str, version_id: str, ended: Collection[int] | None) -> None:
+    if ended is None:
         return
-    jobs = read_use(f"{root}/{USES}", version_id).jobs.intersection(active)
+    jobs = read_use(f"{root}/{USES}", version_id).jobs.difference(ended)
     if jobs:
         shown = ", ".join(map(str, sorted(jobs)[:5])) + ("…" if len(jobs) > 5 else "")
         raise VersionNotUsable(

@@ -43,7 +43,7 @@ _PREFLIGHT_STALL_S = 30.0
 @click.command("install")
 @click.option("--nccl", default=DEFAULT_NCCL, show_default=True, metavar="VERSION", help="NCCL's version, by its tag.")
 @click.option("--ofi", default=AUTO, show_default=True, metavar="VERSION",
-              help="The network plugin's: a tag, efa (the EFA installer's own), off, or auto: efa if that is there, else "
+              help="The network plugin's: a tag, efa (the EFA installer's own), off, or auto: efa where that is, else "
                    f"{DEFAULT_OFI}.")  # fmt: skip
 @click.option("--tests", default=AUTO, show_default=True, metavar="VERSION",
               help=f"That of nccl-tests: a tag, off, or auto: {DEFAULT_TESTS}, off with a wheel.")  # fmt: skip

@@ -9,8 +9,10 @@ import click
 from ...errors import SlurmFsxError, SlurmUnavailable
 from ...nccl import versions
 from ...nccl.installs.installing import discard_unfinished, unfinished
+from ...nccl.manifest import USES
 from ...node.journal import printable
 from ...slurm import CommandClient
+from ...uses import UNUSED, forget_ended, read_uses
 from .text import check_may_change, date, folders, load_config, print_table, publish_files
 
 _prefix = click.option("--prefix", metavar="FOLDER", help="Where the nccl folder is; fsx.root of the configuration.")
@@ -103,15 +105,20 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
     root, _ = folders(load_config(), prefix)
     check_may_change(root)
     failed = 0
-    active = None if force else _ask_slurm()
+    # Read before Slurm is asked: a job that starts in between has a marker that nobody takes for an old one.
+    uses = read_uses(f"{root}/{USES}")
+    active: frozenset[int] = frozenset() if force else _ask_slurm()
     for version_id in dict.fromkeys(ids):
         try:
             if not discard_unfinished(root, version_id):
-                versions.remove_version(root, version_id, active)
+                ended = uses.get(version_id, UNUSED).jobs.difference(active)
+                versions.remove_version(root, version_id, None if force else ended)
             click.echo(f"removed {version_id}", err=True)
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {printable(version_id)} stays: {printable(str(error))}", err=True)
+    if not force:
+        forget_ended(f"{root}/{USES}", {each: use for each, use in uses.items() if each not in ids}, active)
     raise SystemExit(1 if failed else 0)
 
 

@@ -160,9 +160,8 @@ class Place:
     def install_arguments(self, *more: str) -> list[str]:
         arguments = ["install", "--nccl=v2.28.7-1", "--ofi=v1.17.2-aws", f"--prefix={self.fsx}", "--gencode=sm_90"]
         given = [argument.partition("=")[0] for argument in more]
-        for part in ("nccl", "ofi", "tests"):
-            if f"--{part}-source" not in given:
-                arguments.append(f"--{part}-source={self.sources / part}")
+        parts = [part for part in ("nccl", "ofi", "tests") if f"--{part}-source" not in given]
+        arguments += [f"--{part}-source={self.sources / part}" for part in parts]
         homes = [f"--cuda-home={self.folder / 'cuda'}", f"--libfabric-home={self.folder / 'efa'}"]
         return [*arguments, *homes, "--jobs=1", *more]
 

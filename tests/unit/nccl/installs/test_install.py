@@ -251,3 +251,11 @@ def test_a_planted_log_is_not_written_to(place, tmp_path: Path) -> None:
     (logs / "fetch.log").symlink_to(victim)
     assert place.install().exit_code == 1
     assert victim.read_text() == "kept"
+
+
+def test_what_was_killed_before_the_switch_is_switched_to_by_the_same_command(place) -> None:
+    assert place.install("--no-activate").exit_code == 0
+    assert not (place.root / "current").is_symlink()
+    assert place.install().exit_code == 0
+    assert place.current == f"versions/{ID}"
+    assert place.steps.count("nccl") == 1
