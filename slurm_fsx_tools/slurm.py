@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import Protocol
 
@@ -13,6 +14,9 @@ TIMEOUT_S = 20.0
 
 _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 """Source: squeue(1), JOB STATE CODES: states of jobs that hold no node."""
+
+
+_GPU_TYPE = re.compile(r"(?:^|,)gpu:([A-Za-z][^:,()]*)")
 
 
 class SlurmClient(Protocol):
@@ -50,9 +54,24 @@ class CommandClient:
                 jobs.add(int(job))
         return frozenset(jobs)
 
+    def gpu_types(self, partition: str = "") -> list[str]:
+        """Give the types of GPUs in a partition's nodes, or in all, as gres.conf calls them, e.g. ``h100``.
+
+        Raises:
+            SlurmUnavailable: there is no answer, or no such partition.
+        """
+        # sinfo takes one of the two alone.
+        which = f"--partition={partition}" if partition else "--all"
+        lines = self._ask(["sinfo", "--noheader", which, "--format=%G"]).splitlines()
+        if partition and not lines:
+            raise SlurmUnavailable(f"Slurm has no partition {partition!r}", hint="see: sinfo")
+        return sorted({kind for line in lines for kind in _GPU_TYPE.findall(line)})
+
     def _ask(self, command: list[str]) -> str:
-        # A user's SQUEUE_STATES, SQUEUE_USERS or SLURM_CLUSTERS must not choose which jobs are seen.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SLURM_"))}
+        # A user's SQUEUE_STATES, SINFO_PARTITION or SLURM_CLUSTERS must not choose what is seen.
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SLURM_"))
+        }
         kept.update({name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ})
         try:
             done = subprocess.run(

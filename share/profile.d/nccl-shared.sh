@@ -2,8 +2,8 @@
 # For sh and bash, interactive or not. Says nothing, and changes nothing where /fsx is away, hangs, or has no NCCL.
 
 # A job has its own version, or --nccl=off: a login shell in its script must not change that.
-if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_nccl-}" ]; then
-    _slurm_fsx_nccl=/fsx/nccl/setup-nccl-env.sh
+if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_session-}" ]; then
+    _slurm_fsx_session=/fsx/nccl/setup-nccl-env.sh
     _slurm_fsx_status=0
     # First in a process of its own: a script that hangs, ends its shell or is not root's alone is not for this session.
     # A process that waits for a hung file system cannot even be killed, so the one that waits for it is interrupted by
@@ -24,17 +24,17 @@ if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_nccl-}" ]; then
         status=$?
         kill "$timer"
         exit "$status"
-    ' sh "${BASH:-/bin/sh}" "$_slurm_fsx_nccl" </dev/null >/dev/null 2>&1 || _slurm_fsx_status=$?
+    ' sh "${BASH:-/bin/sh}" "$_slurm_fsx_session" </dev/null >/dev/null 2>&1 || _slurm_fsx_status=$?
     if [ "$_slurm_fsx_status" = 42 ]; then
         # The session may stop at errors and unset variables; the script need not be written for that.
         _slurm_fsx_flags=$-
         set +eu
         # shellcheck source=/dev/null
-        . "$_slurm_fsx_nccl" </dev/null >/dev/null 2>&1
+        . "$_slurm_fsx_session" </dev/null >/dev/null 2>&1
         case $_slurm_fsx_flags in *u*) set -u ;; esac
         case $_slurm_fsx_flags in *e*) set -e ;; esac
     fi
     unset _slurm_fsx_status _slurm_fsx_flags
     # Not exported: another shell may look again.
-    _slurm_fsx_nccl=looked
+    _slurm_fsx_session=looked
 fi

@@ -53,3 +53,29 @@ def test_a_users_own_settings_of_squeue_do_not_choose_the_jobs(squeue, monkeypat
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
     found = squeue("env | grep -q '^SQUEUE_\\|^SLURM_CLUSTERS' && exit 1; [ -n \"$SLURM_CONF\" ] && echo '7 RUNNING'")
     assert found.active_jobs() == {7}
+
+
+@pytest.fixture
+def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Makes a sinfo of what it is to say: the lab's GPUs have no types."""
+
+    def make(text: str) -> CommandClient:
+        (tmp_path / "sinfo").write_text(f"#!/bin/sh\ncat <<'EOF'\n{text}\nEOF\n")
+        (tmp_path / "sinfo").chmod(0o755)
+        return CommandClient(timeout_s=5)
+
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return make
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [
+        pytest.param("(null)", [], id="none"),
+        pytest.param("gpu:4", [], id="without-type"),
+        pytest.param("gpu:h100:8(S:0-1)\ngpu:a100:8(S:0,1),nic:16", ["a100", "h100"], id="with-sockets"),
+        pytest.param("nic:2,gpu:nvidia_h200:8", ["nvidia_h200"], id="behind-another"),
+    ],
+)
+def test_types_of_gpus_are_read_from_generic_resources(sinfo, text: str, types: list[str]) -> None:
+    assert sinfo(text).gpu_types("gpu") == types

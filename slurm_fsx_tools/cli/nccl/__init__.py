@@ -8,7 +8,11 @@ from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
     "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
+    "install": Entry(f"{__package__}.install", "install_version", "Build a version, and let jobs have it."),
     "lint": Entry(f"{__package__}.lint", "lint", "Name what in an environment does harm, and who says so."),
+    "list": Entry(f"{__package__}.versions", "list_versions", "List the versions that are there."),
+    "remove": Entry(f"{__package__}.versions", "remove", "Remove versions that no job uses."),
+    "use": Entry(f"{__package__}.versions", "use", "Switch to another version: jobs that start from now on get it."),
     "variables": Entry(f"{__package__}.lint", "variables", "Print all that is known of each variable."),
 }
 

@@ -135,4 +135,4 @@ def test_the_session_is_left_no_names_of_ours(node: Node) -> None:
     node.install("export A=1\n")
     done = node.log_in("set")
     ours = {line.partition("=")[0] for line in done.stdout.splitlines() if line.startswith("_slurm_fsx")}
-    assert ours == {"_slurm_fsx_nccl"}
+    assert ours == {"_slurm_fsx_session"}
