@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from slurm_fsx_tools.nccl.installs.top_files import setup_script
+
 SOURCE = Path(__file__).parents[3] / "share/profile.d/nccl-shared.sh"
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "bash-as-sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 PATH = "/usr/bin:/bin"
@@ -136,3 +138,23 @@ def test_the_session_is_left_no_names_of_ours(node: Node) -> None:
     done = node.log_in("set")
     ours = {line.partition("=")[0] for line in done.stdout.splitlines() if line.startswith("_slurm_fsx")}
     assert ours == {"_slurm_fsx_session"}
+
+
+def test_our_own_setup_script_gives_the_current_version_and_keeps_what_is_set(node: Node) -> None:
+    node.install(
+        setup_script(str(node.nccl), {"NCCL_DEBUG": "INFO", "NCCL_NET": "AWS Libfabric", "FI_PROVIDER": "efa"})
+    )
+    version = node.nccl / "versions/2.28.7-1"
+    (version / "lib").mkdir(parents=True)
+    (version / ".nccl_version").write_text("v2.28.7-1\n")
+    (node.nccl / "current").symlink_to("versions/2.28.7-1")
+    show = 'echo "$LD_LIBRARY_PATH|$NCCL_VERSION|$NCCL_DEBUG|$NCCL_NET"'
+    given = {"LD_LIBRARY_PATH": "/mine", "NCCL_DEBUG": "WARN"}
+    done = node.log_in(f". {node.profile}; {show}", "set -eu", given)
+    assert done == (0, f"{version}/lib:/mine|v2.28.7-1|WARN|AWS Libfabric\n", "")
+    assert node.log_in(show.replace("|", " "), "set -eu").code == 0
+
+
+def test_our_own_setup_script_without_a_version_gives_nothing(node: Node) -> None:
+    node.install(setup_script(str(node.nccl), {"NCCL_DEBUG": "INFO"}))
+    assert node.log_in('echo "${NCCL_DEBUG-none} ${LD_LIBRARY_PATH-none}"', "set -eu") == (0, "none none\n", "")
