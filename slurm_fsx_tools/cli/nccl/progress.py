@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -65,25 +66,34 @@ class Picture:
 
         self._steps = list(steps)
         self._console = Console(stderr=True)
+        from rich.table import Column
+
         columns = (
             SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}", style="dim", markup=False),
+            # Only what is left of the width.
+            TextColumn("{task.fields[line]}", style="dim", markup=False, table_column=Column(ratio=1, no_wrap=True)),
         )
-        self._make: Callable[[], Progress] = lambda: Progress(*columns, console=self._console, transient=True)
+        self._make: Callable[[], Progress] = lambda: Progress(
+            *columns, console=self._console, transient=True, expand=True
+        )
         self._progress: Any = None
+        self._has_named_logs = False
         self._task: Any = None
 
     def begin(self, step: str, log: str) -> None:
         """Draw the step."""
+        if not self._has_named_logs:
+            self._has_named_logs = True
+            click.echo(f"logs: {os.path.dirname(log)}", err=True)
         self._progress = self._make()
-        self._task = self._progress.add_task(f"{_number(self._steps, step)} {TITLES[step]}", total=None, line=log)
+        self._task = self._progress.add_task(f"{_number(self._steps, step)} {TITLES[step]}", total=None, line="")
         self._progress.start()
 
     def say(self, line: str) -> None:
         """Show the last line."""
-        self._progress.update(self._task, line=printable(line)[:60])
+        self._progress.update(self._task, line=printable(line)[:200])
 
     def end(self, step: str, seconds: float) -> None:
         """Leave a line of it."""

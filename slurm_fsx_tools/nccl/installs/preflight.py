@@ -161,6 +161,9 @@ def _plugin(request: Request) -> Iterator[Finding]:
             "run the EFA installer, or install libfabric-dev, or say where: --libfabric-home FOLDER",
         )
     source = request.ofi.source
+    if not tools.hwloc:
+        level = ERROR if source.place == UPSTREAM[OFI] else WARNING
+        yield Finding(level, "hwloc", "its header (hwloc.h) was not found", "install libhwloc-dev or hwloc-devel")
     names = (("autoconf", tools.autoconf), ("automake", tools.automake), ("libtool", tools.libtool))
     missing = [name for name, path in names if not path]
     is_folder = source.kind == FOLDER
@@ -178,8 +181,8 @@ def _tests(request: Request) -> Iterator[Finding]:
         text = "MPI was not found: nccl-tests are built without it, and run on one node alone"
         yield Finding(WARNING, "MPI", text, "install Open MPI's headers, or say where: --mpi-home FOLDER")
     if request.is_wheel:
-        lacks = "neither the network plugin nor nccl-tests, and GPU code for whatever NVIDIA compiled it for"
-        yield Finding(NOTE, "wheel", f"it brings libnccl and its headers: {lacks}")
+        text = "it brings libnccl and its headers alone, with GPU code for whatever NVIDIA compiled it for"
+        yield Finding(NOTE, "wheel", text, "neither the network plugin nor nccl-tests are in it: --ofi, --tests")
 
 
 def _sources(request: Request, programs: Programs) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from ..ofi_plugin import INSTALLER_FOLDERS, find_plugin
 CUDA_HOMES = ("/usr/local/cuda", "/usr/local/cuda-*", "/opt/cuda")
 LIBFABRIC_HOMES = ("/opt/amazon/efa", "/usr", "/usr/local")
 MPI_HOMES = ("/opt/amazon/openmpi5", "/opt/amazon/openmpi", "/usr/lib64/openmpi")
+HWLOC_HEADERS = ("/usr/include/hwloc.h", "/usr/local/include/hwloc.h")
 _TIMEOUT_S = 20.0
 
 
@@ -33,6 +34,9 @@ class Tools(NamedTuple):
 
     libfabric_home: str = ""
     libfabric: str = ""
+    hwloc: str = ""
+    """Its header, which the plugin's configure wants."""
+
     mpi_home: str = ""
     mpi: str = ""
     plugin_folder: str = ""
@@ -67,6 +71,7 @@ def find_tools(cuda_home: str = "", libfabric_home: str = "", mpi_home: str = ""
         cuda=_cuda_release(f"{cuda_home}/bin/nvcc") if cuda_home else "",
         libfabric_home=libfabric_home if has_libfabric(libfabric_home) else "",
         libfabric=_libfabric_version(libfabric_home),
+        hwloc=next((path for path in HWLOC_HEADERS if os.path.isfile(path)), ""),
         mpi_home=mpi_home,
         mpi=_mpi_version(mpi_home),
         plugin_folder=folder,
