@@ -158,7 +158,7 @@ def run_on_node(
     return [
         *("srun", "--quiet", f"--nodelist={node.name}", "--nodes=1", "--ntasks=1", "--cpus-per-task=1"),
         *(f"--partition={node.partition}", f"--immediate={max(1, immediate_s)}", "--oversubscribe"),
-        *("--mem=64M", "--gres=none", "--mpi=none", "--export=NONE", "--chdir=/", "--input=none"),
+        *("--mem=200M", "--gres=none", "--mpi=none", "--export=NONE", "--chdir=/", "--input=none"),
         *(f"--time={int(limit_s // 60) + 2}", f"--job-name={job_name}", *command),
     ]
 
