@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ _WAITING = ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"
 """Source: squeue(1), JOB STATE CODES: states of jobs that hold no node."""
 
 
+_GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)")
 _MARKS = "*~#!%$@^-+"
 """Source: sinfo(1), NODE STATE CODES: what may stand behind a state."""
 
@@ -40,6 +42,8 @@ class SlurmNode(NamedTuple):
 
     partition: str = ""
     """One that takes jobs for it, the default one if that is possible; empty where none does."""
+
+    gpus: int = 0
 
     @property
     def is_powered_off(self) -> bool:
@@ -92,13 +96,13 @@ class CommandClient:
         # A line for each node and partition; --all: of hidden partitions, too. The order of fields is ours, so a
         # release that adds a state adds a word here, and nothing else.
         nodes: dict[str, SlurmNode] = {}
-        for line in self._ask(["sinfo", "--Node", "--noheader", "--all", "--format=%N|%T|%P|%a"]).splitlines():
+        for line in self._ask(["sinfo", "--Node", "--noheader", "--all", "--format=%N|%T|%P|%a|%G"]).splitlines():
             name, *rest = line.strip().split("|")
-            if not name or len(rest) != 3:
-                raise SlurmUnavailable(f"sinfo answered {line[:80]!r}", hint="run: sinfo --Node --format='%N|%T|%P|%a'")
-            word, partition, availability = rest
+            if not name or len(rest) != 4:
+                raise SlurmUnavailable(f"sinfo answered {line[:80]!r}", hint="run: sinfo --Node")
+            word, partition, availability, gres = rest
             state = word.rstrip(_MARKS).lower()
-            node = nodes.get(name, SlurmNode(name, state, word[len(state) :]))
+            node = nodes.get(name, SlurmNode(name, state, word[len(state) :], gpus=_gpus(gres)))
             is_default = partition.endswith("*")
             if availability == "up" and (is_default or not node.partition):
                 node = node._replace(partition=partition.rstrip("*"))
@@ -138,6 +142,11 @@ class CommandClient:
             said = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
             raise SlurmUnavailable(f"{command[0]} ended with {done.returncode}: {said[0]}", hint="see: scontrol ping")
         return done.stdout.decode(errors="replace")
+
+
+def _gpus(gres: str) -> int:
+    """Count GPUs in a node's generic resources, e.g. ``gpu:a100:8(S:0-1),nic:16``."""
+    return sum(int(number) for number in _GPUS.findall(gres))
 
 
 def run_on_node(

@@ -74,7 +74,7 @@ def _handler(on_answer: Callable[[Answer], None]) -> Any:
         """Tells of a node's answer when it is whole."""
 
         def ev_hup(self, worker: Any, node: str, rc: int) -> None:
-            output = worker.node_buffer(node).decode(errors="replace")
+            output = (worker.node_buffer(node) or b"").decode(errors="replace")
             on_answer(Answer(node, rc, output))
 
         def ev_close(self, worker: Any, timedout: bool) -> None:
