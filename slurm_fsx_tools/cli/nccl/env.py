@@ -1,4 +1,4 @@
-"""``slurm-fsx nccl``: NCCL on the shared file system, and what jobs get of it."""
+"""``slurm-fsx nccl env``: what jobs get of the NCCL on the shared file system."""
 
 from __future__ import annotations
 
@@ -12,32 +12,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..config.model import Config
-from ..config.origin import config_path
-from ..config.snapshot import load_snapshot
-from ..errors import ConfigError
-from ..nccl.environment import explain, notes
-from ..nccl.installation import current_installation
-from ..nccl.profiles import PROFILES, select_profile
-from ..node.journal import printable
-from ..shared_fs import SharedFs
+from ...config.model import Config
+from ...config.origin import config_path
+from ...config.snapshot import load_snapshot
+from ...errors import ConfigError
+from ...nccl.environment import explain, notes
+from ...nccl.installation import current_installation
+from ...nccl.profiles import PROFILES, select_profile
+from ...node.journal import printable
+from ...shared_fs import SharedFs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..nccl.environment import Row
-    from ..nccl.profiles import Profile
+    from ...nccl.environment import Row
+    from ...nccl.profiles import Profile
 
 IN_CONTAINERS = {"": "yes", "host": "no", "library": "if the image has no NCCL and sees the folder"}
 """By an operation's scope."""
 
 
-@click.group()
-def nccl() -> None:
-    """Show NCCL on the shared file system, and what jobs get of it."""
-
-
-@nccl.command()
+@click.command()
 @click.option("--explain", "explained", is_flag=True, help="Say of each variable what it is for, and who says so.")
 @click.option("--profile", metavar="NAME", help="Use this profile, not the configured one.")
 @click.option("--shell", type=click.Choice(["bash", "json"]), help='Print for eval "$(...)", or for a program.')
