@@ -25,6 +25,9 @@ NOT_TRIED = "not tried"
 AT_BOOT = "at boot"
 """A node that is powered off: it runs its set-up when it boots, so it needs nothing now."""
 
+TO_DO = "to do"
+"""In a plan alone."""
+
 DONE = (OK, AT_BOOT)
 MESSAGE_LIMIT = 300
 STATE_FORMAT = 1
@@ -134,7 +137,7 @@ def gather(results: Iterable[NodeResult]) -> list[tuple[str, str, str]]:
         # A node's own name in a message would keep equal ones apart.
         message = result.message.replace(result.node, "%h") if len(result.node) > 2 else result.message
         groups.setdefault((result.outcome, message), []).append(result.node)
-    order = {outcome: place for place, outcome in enumerate((OK, AT_BOOT, BUSY, NOT_TRIED, TIMED_OUT, FAILED))}
+    order = {outcome: place for place, outcome in enumerate((OK, TO_DO, AT_BOOT, BUSY, NOT_TRIED, TIMED_OUT, FAILED))}
     rows = [
         (fold(names), outcome, message.replace("%h", names[0] if len(names) == 1 else "it"))
         for (outcome, message), names in groups.items()

@@ -68,7 +68,8 @@ class Srun:
     def _run_on(self, node: SlurmNode, command: Sequence[str]) -> Answer:
         # Named for this very run and node, so that what is left of it can be cancelled, and nothing else.
         job_name = f"slurm-fsx-{os.getpid()}-{node.name}"
-        line = run_on_node(node, command, job_name=job_name, immediate_s=IMMEDIATE_S, limit_s=self._timeout_s)
+        immediate_s = min(IMMEDIATE_S, int(self._timeout_s / 2))
+        line = run_on_node(node, command, job_name=job_name, immediate_s=immediate_s, limit_s=self._timeout_s)
         # A file, not a pipe: nothing waits for a grandchild that keeps it open.
         with tempfile.TemporaryFile() as output:
             with self._lock:

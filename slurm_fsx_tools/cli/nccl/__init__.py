@@ -1,4 +1,4 @@
-"""``slurm-fsx nccl``: NCCL on the shared file system, what jobs get of it, and whether it is right and fast."""
+"""``slurm-fsx nccl``: NCCL on the shared file system, and what jobs get of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from ..lazy import Entry, LazyGroup
 ENTRIES = {
     "apply": Entry(f"{__package__}.apply", "apply", "Bring running nodes to the NCCL that is installed."),
     "apply-here": Entry(f"{__package__}.apply", "apply_here", "Bring this node to it: what apply runs on each."),
-    "env": Entry(f"{__package__}.env", "env", "Show what a job would get on this node."),
+    "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
 }
 
 
 @click.group(cls=LazyGroup, entries=ENTRIES)
 def nccl() -> None:
-    """Show NCCL on the shared file system, and what jobs get of it."""
+    """Install NCCL on the shared file system, and see what jobs get of it."""

@@ -13,9 +13,12 @@ import click
 from ...errors import InvalidName, SlurmFsxError, SlurmUnavailable
 from ...node_sets import expand, fold
 from ...provision.rollout import (
+    AT_BOOT,
     DONE,
     FAILED,
+    NOT_TRIED,
     OK,
+    TO_DO,
     Answer,
     NodeResult,
     exit_code,
@@ -130,7 +133,8 @@ def plan(nodes: Sequence[SlurmNode], transport: Transport) -> list[NodeResult]:
         would = f"would be reached by {transport.name}" if not reason else f"{reason}: would not be tried"
         if node.is_powered_off:
             would = "powered off: it is set up when it boots"
-        results.append(NodeResult(node.name, FAILED if reason else OK, would))
+        outcome = AT_BOOT if node.is_powered_off else NOT_TRIED if reason else TO_DO
+        results.append(NodeResult(node.name, outcome, would))
     return results
 
 

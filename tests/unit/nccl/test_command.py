@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from slurm_fsx_tools.cli import main, nccl
-from slurm_fsx_tools.cli.nccl import env
 from slurm_fsx_tools.config import source
 from slurm_fsx_tools.nccl import ofi_plugin, setup_script
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 NOBODY = 65534
 # An ordinary user may not be able to read the files of this Python: what the command imports late is imported here.
-LOADED = (main, nccl, env, source, ofi_plugin, setup_script, resource, ctypes)
+LOADED = (main, nccl, source, ofi_plugin, setup_script, resource, ctypes)
 
 
 class Output(NamedTuple):

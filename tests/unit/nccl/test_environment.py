@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_fsx_tools.cli.nccl.env import shell_line
+from slurm_fsx_tools.cli.nccl.show import shell_line
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Job, Node
 from slurm_fsx_tools.jobenv import HOST, LIBRARY, JobEnv, Operation, apply_operations

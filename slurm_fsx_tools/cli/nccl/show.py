@@ -1,4 +1,4 @@
-"""``slurm-fsx nccl env``: what jobs get of the NCCL on the shared file system."""
+"""``slurm-fsx nccl env``: what a job would get of NCCL on this node, and why."""
 
 from __future__ import annotations
 
