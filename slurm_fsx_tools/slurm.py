@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from .errors import SlurmUnavailable
+from .node_sets import fold
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,17 @@ _MARKS = "*~#!%$@^-+"
 _AWAY = ("~", "#", "!", "%")
 """Powered off, being powered up, about to be powered down, being powered down."""
 
-_GONE = ("down", "future", "unknown", "error", "power_down", "powered_down", "powering_down", "powering_up", "no_respond")
+_GONE = (
+    "down",
+    "future",
+    "unknown",
+    "error",
+    "power_down",
+    "powered_down",
+    "powering_down",
+    "powering_up",
+    "no_respond",
+)
 _TAKES_JOBS = ("idle", "mixed", "allocated", "completing", "planned", "blocked")
 
 
@@ -122,7 +133,9 @@ class CommandClient:
 
     def _ask(self, command: list[str]) -> str:
         # A user's SQUEUE_STATES, SINFO_PARTITION or SLURM_CLUSTERS must not choose what is seen.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SLURM_"))}
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SLURM_"))
+        }
         kept.update({name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ})
         try:
             done = subprocess.run(
@@ -170,6 +183,42 @@ def run_on_node(
         *("--mem=200M", "--gres=none", "--mpi=none", "--export=NONE", "--chdir=/", "--input=none"),
         *(f"--time={int(limit_s // 60) + 2}", f"--job-name={job_name}", *command),
     ]
+
+
+def run_on_gpus(
+    command: Sequence[str],
+    *,
+    nodes: Sequence[str] | int,
+    gpus_per_node: int,
+    partition: str,
+    limit_s: float,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """Give the command line that runs a program on all GPUs of some nodes, one task a GPU, as soon as they are free.
+
+    Each task sees all GPUs of its node, and takes its own by its local rank, as MPI programs do.
+
+    Args:
+        command: The program, by its whole path, and its arguments.
+        nodes: Which ones, or how many.
+        gpus_per_node: How many each of them has.
+        partition: The partition, or an empty string for Slurm's default.
+        limit_s: How long it may run.
+        options: More options of srun.
+    """
+    chosen = [f"--nodes={nodes}"] if isinstance(nodes, int) else [f"--nodes={len(nodes)}", f"--nodelist={fold(nodes)}"]
+    return [
+        *("srun", *chosen, f"--ntasks-per-node={gpus_per_node}", f"--gres=gpu:{gpus_per_node}", "--exclusive"),
+        *(f"--time={max(1, int(limit_s // 60))}", "--job-name=nccl-test", "--kill-on-bad-exit=1", "--input=none"),
+        *([f"--partition={partition}"] if partition else []),
+        *(*options, *command),
+    ]
+
+
+def run_one_task(command: Sequence[str], *, limit_s: float, options: Sequence[str] = ()) -> list[str]:
+    """Give the command line that runs a program as an ordinary one-task job, with the environment that jobs get."""
+    limits = (f"--time={int(limit_s // 60) + 1}", "--job-name=nccl-verify", "--input=none", "--quiet")
+    return ["srun", "--ntasks=1", *limits, *options, *command]
 
 
 def is_busy_answer(text: str) -> bool:

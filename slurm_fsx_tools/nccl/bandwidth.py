@@ -14,7 +14,9 @@ from ..node.journal import printable
 _DEVICE = re.compile(r"#\s+Rank\s+(\d+)\s.*\bon\s+(\S+)\s+device\s+(\d+)\s+\[[^\]]*\]\s*(.*)")
 _AVERAGE = re.compile(r"#\s*Avg bus bandwidth\s*:\s*(\S+)")
 _BOUNDS = re.compile(r"#\s*Out of bounds values\s*:\s*(\d+)\s+(\S+)")
-_TROUBLE = re.compile(r"NCCL WARN|Test (?:NCCL |CUDA )?failure|CUDA error|NCCL failure|Segmentation fault|error while loading")
+_TROUBLE = re.compile(
+    r"NCCL WARN|Test (?:NCCL |CUDA )?failure|CUDA error|NCCL failure|Segmentation fault|error while loading"
+)
 _COLUMNS = 13
 """size count type redop root, then time algbw busbw #wrong out of place, and the same in place."""
 
@@ -57,7 +59,7 @@ class Device(NamedTuple):
 
     rank: int
     host: str
-    index: int
+    gpu: int
     name: str
 
 

@@ -27,7 +27,6 @@ class Run(NamedTuple):
     """One test over some nodes."""
 
     when_s: float
-    job: str
     version: str
     nodes: list[str]
     gpus_per_node: int

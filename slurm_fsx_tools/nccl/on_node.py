@@ -113,7 +113,9 @@ def _look(folder: str) -> dict[str, Any]:
         check_owner(link, status)
         manifest = Manifest.parse(read_trusted(f"{folder}/{target}/{FILE}"), f"{link}/{FILE}")
     except FileNotFoundError:
-        return _answer(version, f"{link} leads to {target}, which is not there or has no {FILE}: run slurm-fsx nccl use")
+        return _answer(
+            version, f"{link} leads to {target}, which is not there or has no {FILE}: run slurm-fsx nccl use"
+        )
     if manifest.id != version:
         return _answer(version, f"{link}/{FILE} is that of {manifest.id}: install {version} again")
     for path in (folder, link, f"{link}/lib"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import SlurmFsxError
 
@@ -46,7 +46,9 @@ def draw(lines: Sequence[Line], title: str, path: str) -> None:
     axes = figure.subplots()
     for line in sorted(lines, key=lambda each: each.is_main):
         sizes = sorted(size for size in line.busbw if size > 0)
-        style = {"linewidth": 2, "marker": "o", "markersize": 4} if line.is_main else {"linewidth": 1, "alpha": 0.5}
+        style: dict[str, Any] = (
+            {"linewidth": 2, "marker": "o", "markersize": 4} if line.is_main else {"linewidth": 1, "alpha": 0.5}
+        )
         axes.plot(sizes, [line.busbw[size] for size in sizes], label=line.label, **style)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda size, _: short_size(int(size)))
@@ -61,14 +63,15 @@ def draw(lines: Sequence[Line], title: str, path: str) -> None:
 
 def short_size(size_bytes: int) -> str:
     """Give a size as nccl-tests' options have it: 8, 4K, 128M."""
-    for unit in ("", "K", "M", "G"):
-        if size_bytes < 1024 or unit == "G":
-            return f"{size_bytes:g}{unit}"
-        size_bytes = size_bytes / 1024 if size_bytes % 1024 else size_bytes // 1024
-    return str(size_bytes)
+    size: float = size_bytes
+    for unit in ("", "K", "M"):
+        if size < 1024:
+            return f"{size:g}{unit}"
+        size /= 1024
+    return f"{size:g}G"
 
 
-def _matplotlib() -> type:
+def _matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure  # not pyplot: no window system, no state of its own
     except ImportError as error:

@@ -26,7 +26,8 @@ def test_a_set_is_read_into_names(text: str, names: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "n[", "n]", "n[1-", "n[3-1]", "n[a]", ",n1", "n1,,n2", "-n1", "n1;reboot", "n[1-999999999]", "@all"]
+    "text",
+    ["", " ", "n[", "n]", "n[1-", "n[3-1]", "n[a]", ",n1", "n1,,n2", "-n1", "n1;reboot", "n[1-999999999]", "@all"],
 )
 def test_what_is_no_set_is_refused_with_its_text(text: str) -> None:
     with pytest.raises(InvalidName, match="is no set of nodes"):

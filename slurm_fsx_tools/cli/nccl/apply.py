@@ -35,7 +35,6 @@ from ..containers.text import load_config, print_table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ...config.model import Config
     from ...provision.rollout import Transport
 
 STATE_FILE = "apply.json"
