@@ -1,4 +1,4 @@
-"""Earlier bandwidth tests, one JSON object a line in ``FSX/logs/nccl/history.jsonl``, and who is slower than they were."""
+"""Earlier bandwidth tests, a JSON object a line in ``FSX/logs/nccl/history.jsonl``, and what is slower than it was."""
 
 from __future__ import annotations
 
