@@ -215,10 +215,17 @@ def run_on_gpus(
     ]
 
 
-def run_one_task(command: Sequence[str], *, limit_s: float, options: Sequence[str] = ()) -> list[str]:
-    """Give the command line that runs a program as an ordinary one-task job, with the environment that jobs get."""
-    limits = (f"--time={int(limit_s // 60) + 1}", "--job-name=nccl-verify", "--input=none", "--quiet")
-    return ["srun", "--ntasks=1", *limits, *options, *command]
+def run_one_task(command: Sequence[str], *, immediate_s: int, limit_s: float, options: Sequence[str] = ()) -> list[str]:
+    """Give the command line that runs a program as an ordinary one-task job, with the environment that jobs get.
+
+    Args:
+        command: The program and its arguments.
+        immediate_s: How long it may wait for room, in whole seconds.
+        limit_s: How long it may run.
+        options: More options of srun.
+    """
+    limits = (f"--immediate={immediate_s}", f"--time={int(limit_s // 60) + 1}", "--job-name=nccl-verify")
+    return ["srun", "--ntasks=1", "--input=none", "--quiet", *limits, *options, *command]
 
 
 def is_busy_answer(text: str) -> bool:

@@ -12,6 +12,7 @@ ENTRIES = {
     "history": Entry(f"{__package__}.bandwidth", "history", "Show earlier bandwidth tests, and slow nodes."),
     "test": Entry(f"{__package__}.bandwidth", "test", "Measure the bandwidth between GPUs of some nodes."),
     "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
+    "verify": Entry(f"{__package__}.verify", "verify", "See whether a version is whole, loads, and reaches jobs."),
 }
 
 
