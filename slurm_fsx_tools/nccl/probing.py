@@ -1,6 +1,7 @@
 """What a job sees of an NCCL version, on the host or in a container: a probe for a task, and what its answer means.
 
-The probe is one line of POSIX shell with nothing but the system's loader: an image need not have Python.
+The probe is a little POSIX shell with nothing but the system's loader, since an image need not have Python: it lists
+what a library needs, and then has it loaded into a program with all symbols bound, as NCCL loads a plugin.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ for library; do
 printf '\0slurm-fsx-probe load %s\0' "$library"
 if [ ! -r "$library" ]; then printf 'missing\n'
 elif [ ! -x "$ld" ]; then printf 'no loader\n'
-else "$ld" --list "$library" 2>&1; printf 'status %s\n' "$?"; fi
+elif "$ld" --list "$library" 2>&1; then
+said=$(LD_BIND_NOW=1 LD_PRELOAD="$library" /bin/true 2>&1); code=$?
+case $said in *cannot*|*rror*) [ "$code" != 0 ] || code=1 ;; esac
+printf '%s\nstatus %s\n' "$said" "$code"
+else printf 'status %s\n' "$?"; fi
 done
 printf '\0slurm-fsx-probe end\0'
 """
@@ -114,6 +119,11 @@ def judge_loading(probe: Probe, where: str) -> list[Finding]:
     return findings
 
 
+def is_worth_keeping(probe: Probe) -> bool:
+    """Whether what was found says something of the image: not where the image did not get to see the libraries."""
+    return bool(probe.loads) and not any(output.startswith("missing") for output in probe.loads.values())
+
+
 def keep(path: str, findings: Sequence[Finding], now_s: float) -> None:
     """Write down what was found of an image, so that it need not be looked at again.
 
@@ -125,15 +135,20 @@ def keep(path: str, findings: Sequence[Finding], now_s: float) -> None:
     write_atomically(path, json.dumps(document).encode())
 
 
-def kept(path: str) -> list[Finding]:
-    """Give what was found of an image before; nothing where nothing of ours is there."""
+def kept(path: str, where: str) -> list[Finding]:
+    """Give what was found of an image before, as `judge_loading` names it; nothing where nothing of ours is there."""
     try:
         document = json.loads(read_trusted(path))
         if document["format"] != FORMAT:
             return []
         date = time.strftime("%Y-%m-%d", time.localtime(document["checked_s"]))
         found = [Finding(**finding) for finding in document["findings"]]
-        return [finding._replace(detail=f"{finding.detail} (seen {date})") for finding in found]
+        return [
+            finding._replace(
+                check=f"{finding.check.partition(' ')[0]} {where}", detail=f"{finding.detail} (seen {date})"
+            )
+            for finding in found
+        ]
     except (OSError, SlurmFsxError, ValueError, KeyError, TypeError):
         return []
 

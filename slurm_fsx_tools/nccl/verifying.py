@@ -1,7 +1,7 @@
 """Whether an NCCL version is whole, loads, and reaches jobs: each check with what was found, why it counts, what to do.
 
 The files' part looks at files and starts small programs that are ended after some seconds; it is to be called in a
-child (`SharedFs.look`), since it touches the shared file system. The jobs' part reads what a probe printed in a real job.
+child (`SharedFs.look`), since it touches the shared file system. `probing` has the jobs' part.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ PROGRAMS = ("all_reduce_perf", "all_gather_perf", "reduce_scatter_perf", "alltoa
 PLUGINS = ("libnccl-net-ofi.so", "libnccl-net.so")
 """The plugin's names: the present one, and the one until release 1.15."""
 
-_CHILD_S = 20.0
+LIMIT_S = 20.0
+"""How long a program that loads a library may take: from a cold shared file system, hundreds of megabytes."""
+
 _ASK_VERSION = """\
 import ctypes, sys
 version = ctypes.c_int()
@@ -54,12 +56,13 @@ class Finding(NamedTuple):
     """What to do."""
 
 
-def check_files(root: str, version_id: str) -> list[Finding]:
+def check_files(root: str, version_id: str, limit_s: float = LIMIT_S) -> list[Finding]:
     """See whether a version's files are there, tell the version that they should, and find what they are linked with.
 
     Args:
         root: The installation's folder, e.g. ``/fsx/nccl``.
         version_id: The version.
+        limit_s: How long one of the small programs may take.
     """
     folder = version_folder(root, version_id)
     try:
@@ -77,12 +80,12 @@ def check_files(root: str, version_id: str) -> list[Finding]:
     else:
         findings.append(Finding("files", OK, f"{len(libraries)} libraries and programs, nccl.h"))
     if os.path.exists(f"{folder}/{LIBRARY}"):
-        findings.append(_check_version(folder, manifest))
+        findings.append(_check_version(folder, manifest, limit_s))
     if manifest.machine != os.uname().machine:
         detail = f"built for {manifest.machine}, this is {os.uname().machine}"
         return [*findings, Finding("linkage", SKIPPED, detail, "", f"run this on {manifest.machine}")]
     search_path = ":".join(dict.fromkeys(os.path.dirname(path) for path in libraries if ".so" in path))
-    findings += [_check_linkage(path, search_path) for path in libraries]
+    findings += [_check_linkage(path, search_path, limit_s) for path in libraries]
     return findings
 
 
@@ -141,12 +144,12 @@ def _plugin(folder: str, manifest: Manifest) -> str:
     return next((path for path in paths if os.path.exists(path)), "")
 
 
-def _check_version(folder: str, manifest: Manifest) -> Finding:
+def _check_version(folder: str, manifest: Manifest, limit_s: float) -> Finding:
     """Ask the library itself, in a child: a broken one crashes it, not us."""
     path = f"{folder}/{LIBRARY}"
-    done = _run([sys.executable, "-I", "-c", _ASK_VERSION, path])
+    done = _run([sys.executable, "-I", "-c", _ASK_VERSION, path], limit_s)
     if done is None:
-        return Finding("version", FAILED, f"{path} gave no answer in {_CHILD_S:g} s", "it hangs when loaded", _AGAIN)
+        return Finding("version", FAILED, f"{path} gave no answer in {limit_s:g} s", "it hangs when loaded", _AGAIN)
     words = done.stdout.split()
     if done.returncode or len(words) != 2 or words[0] != "0":
         said = _last(done.stderr) or f"ended with {done.returncode}"
@@ -161,11 +164,11 @@ def _check_version(folder: str, manifest: Manifest) -> Finding:
     return Finding("version", OK, f"the library says {version}")
 
 
-def _check_linkage(path: str, search_path: str) -> Finding:
+def _check_linkage(path: str, search_path: str, limit_s: float) -> Finding:
     check = f"linkage of {os.path.basename(path)}"
-    done = _run(["ldd", path], {"LD_LIBRARY_PATH": search_path})
+    done = _run(["ldd", path], limit_s, {"LD_LIBRARY_PATH": search_path})
     if done is None:
-        return Finding(check, FAILED, f"ldd {path} gave no answer in {_CHILD_S:g} s", "it hangs when loaded", _AGAIN)
+        return Finding(check, FAILED, f"ldd {path} gave no answer in {limit_s:g} s", "it hangs when loaded", _AGAIN)
     return judge_linkage(check, path, done.stdout + done.stderr, done.returncode)
 
 
@@ -183,12 +186,19 @@ def judge_linkage(check: str, path: str, output: str, code: int) -> Finding:
         detail = f"{path} does not find {', '.join(dict.fromkeys(unfound))}"
         why = "a program that needs it does not start, and NCCL goes on without a plugin that does not load: on sockets"
         return Finding(check, FAILED, detail, why, "install what brings these libraries here, or in the image")
+    unresolved = re.search(r"undefined symbol: \S+|symbol \S+:? symbol not found", output)
+    if unresolved:
+        detail = f"{path}: {unresolved[0]}"
+        why = "a library that it needs is there, but of another version"
+        return Finding(check, FAILED, detail, why, "use an image, or an installation, whose versions fit together")
     if code:
         return Finding(check, FAILED, f"{path}: {_last(output) or f'ended with {code}'}", "it cannot be loaded", _AGAIN)
-    return Finding(check, OK, f"{len([line for line in output.splitlines() if '=>' in line])} libraries found")
+    return Finding(check, OK, "nothing is missing")
 
 
-def _run(command: list[str], extra: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str] | None:
+def _run(
+    command: list[str], limit_s: float, extra: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str] | None:
     environment = {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LC_ALL": "C",
@@ -202,7 +212,7 @@ def _run(command: list[str], extra: Mapping[str, str] | None = None) -> subproce
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_CHILD_S,
+            timeout=limit_s,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -255,15 +255,14 @@ def _history(config: Config) -> list[runs.Run]:
 def _remember(config: Config, run: runs.Run) -> list[runs.Run]:
     """Add a run to the history; give the earlier ones."""
     path = _history_path(config)
+    earlier: list[runs.Run] = []
     try:
         earlier = _history(config)
         SharedFs(config["fsx.root"], 10.0).look(lambda: _append(path, run))
     except OSError as error:
         click.echo(f"slurm-fsx: this run is not kept: {error.filename}: {error.strerror}", err=True)
-        return []
     except SlurmFsxError as error:
         click.echo(f"slurm-fsx: this run is not kept: {error}", err=True)
-        return []
     return earlier
 
 

@@ -20,6 +20,7 @@ from ...containers.store import Store
 from ...errors import ImageNotFound, InvalidName, SlurmFsxError
 from ...nccl.manifest import CURRENT, is_version_id, version_folder
 from ...nccl.probing import (
+    is_worth_keeping,
     judge_environment,
     judge_loading,
     keep,
@@ -132,7 +133,7 @@ def _check_jobs(
     for option, kind, name in asked:
         where = f"{kind} {name}"
         path = kept_path(root, version, _identity(config, kind, name))
-        known = [] if again or kind == "container" else _kept(shared_fs, path)
+        known = [] if again or kind == "container" else _kept(shared_fs, path, f"in {where}")
         if known:
             findings += known
             continue
@@ -143,7 +144,8 @@ def _check_jobs(
         findings.append(judge_environment(probe, folders, where, is_image=True))
         loading = judge_loading(probe, f"in {where}")
         findings += loading
-        _keep(shared_fs, path, loading)
+        if is_worth_keeping(probe):
+            _keep(shared_fs, path, loading)
     return findings
 
 
@@ -186,8 +188,8 @@ def _identity(config: Config, kind: str, name: str) -> str:
     return record.digest if record else f"{file}-{status.st_size}-{status.st_mtime_ns}"
 
 
-def _kept(shared_fs: SharedFs, path: str) -> list[Finding]:
-    return [Finding(**each) for each in shared_fs.look(lambda: as_documents(kept(path)))]
+def _kept(shared_fs: SharedFs, path: str, where: str) -> list[Finding]:
+    return [Finding(**each) for each in shared_fs.look(lambda: as_documents(kept(path, where)))]
 
 
 def _keep(shared_fs: SharedFs, path: str, findings: Sequence[Finding]) -> None:
