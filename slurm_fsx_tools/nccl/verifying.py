@@ -12,8 +12,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import SlurmFsxError
-from ..files import read_trusted
+from ..errors import SlurmFsxError, UntrustedFile
+from ..files import check_owner, read_trusted
 from .manifest import FILE, Manifest, version_folder
 
 if TYPE_CHECKING:
@@ -79,6 +79,10 @@ def check_files(root: str, version_id: str, limit_s: float = LIMIT_S) -> list[Fi
         findings.append(Finding("files", FAILED, f"missing: {', '.join(missing)}", why, _AGAIN))
     else:
         findings.append(Finding("files", OK, f"{len(libraries)} libraries and programs, nccl.h"))
+    strange = _find_strange_owner([folder, *(os.path.dirname(path) for path in libraries), *libraries])
+    if strange:
+        why = "whoever can write to it runs programs as everybody who uses it, root included: it is not loaded here"
+        return [*findings, Finding("owner", FAILED, strange.message, why, strange.hint)]
     if os.path.exists(f"{folder}/{LIBRARY}"):
         findings.append(_check_version(folder, manifest, limit_s))
     if manifest.machine != os.uname().machine:
@@ -130,6 +134,15 @@ def _files(folder: str, manifest: Manifest) -> tuple[list[str], list[str]]:
         found += programs
         missing += [] if f"{folder}/bin/{PROGRAMS[0]}" in programs else [f"bin/{PROGRAMS[0]}"]
     return found, missing
+
+
+def _find_strange_owner(paths: Iterable[str]) -> UntrustedFile | None:
+    for path in dict.fromkeys(paths):
+        try:
+            check_owner(path, os.stat(path))
+        except UntrustedFile as error:
+            return error
+    return None
 
 
 def _plugin_folder(folder: str, manifest: Manifest) -> str:

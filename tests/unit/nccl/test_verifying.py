@@ -15,6 +15,12 @@ from slurm_fsx_tools.nccl.verifying import Finding, check_files, decode_version,
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
 
+WHEN_LOADED = """\
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((constructor)) void when_loaded(void) {{ {}; }}
+"""
+
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -141,6 +147,15 @@ def test_a_library_that_crashes_or_hangs_harms_nobody(fsx: Path, folder: Path, s
     assert said in finding.detail
 
 
+@pytest.mark.usefixtures("needs_root")
+@pytest.mark.parametrize("file", ["lib/libnccl.so.2", "lib", "bin/all_reduce_perf"])
+def test_what_a_user_could_have_written_is_not_loaded(fsx: Path, folder: Path, file: str) -> None:
+    os.chown(folder / file, 2001, 2001)
+    found = look(fsx)
+    assert list(found) == ["manifest", "files", "owner"]
+    assert (found["owner"].state, f"{file} belongs to user 2001" in found["owner"].detail) == ("failed", True)
+
+
 def test_a_file_that_is_no_library_is_found(fsx: Path, folder: Path) -> None:
     (folder / "lib/libnccl.so.2").write_text("half a download")
     found = look(fsx)
@@ -177,14 +192,14 @@ def test_nccls_number_is_read_as_its_header_makes_it(code: int, version: str) ->
     ("output", "code", "state", "detail"),
     [
         ("\tlibc.so.6 => /lib/libc.so.6 (0x7f)\n\tlinux-vdso.so.1 (0x7f)\n", 0, "ok", "nothing is missing"),
-        ("\tlibibverbs.so.1 => not found\n\tlibefa.so.1 => not found\n", 0, "failed", "does not find libibverbs.so.1, libefa.so.1"),
+        ("\tliba.so.1 => not found\n\tlibb.so.1 => not found\n", 0, "failed", "does not find liba.so.1, libb.so.1"),
         (
             "/l: /lib/libc.so.6: version `GLIBC_2.38' not found (required by /l)\n\tlibc.so.6 => /lib/libc.so.6\n",
             1,
             "failed",
             "needs GLIBC_2.38, which is newer",
         ),
-        ("/bin/true: symbol lookup error: /l: undefined symbol: fi_getinfo", 127, "failed", "undefined symbol: fi_getinfo"),
+        ("true: symbol lookup error: /l: undefined symbol: fi_open", 127, "failed", "undefined symbol: fi_open"),
         ("\tnot a dynamic executable\n", 1, "failed", "/l: not a dynamic executable"),
         ("", 139, "failed", "ended with 139"),
     ],
