@@ -91,15 +91,13 @@ def test_in_a_container_the_libraries_are_loaded_by_its_own_c_library(cluster: C
 def test_what_was_found_of_an_image_is_kept_until_the_image_changes(cluster: Cluster) -> None:
     image = cluster.fsx / "containers/quay.io_x_whole-1.sqsh"
     verify(cluster, "--container", "whole")
-    # No job is run for it: srun could not even start an image by its file here.
-    found = verify(cluster, "--image", f"/fsx/containers/{image.name}")
-    assert re.fullmatch(
-        r"nothing is missing \(seen [-0-9]+\)", found[f"libnccl.so.2 in image /fsx/containers/{image.name}"][1]
-    )
+    file = f"/fsx/containers/{image.name}"
+    check = f"libnccl.so.2 in image {file}"
+    assert re.fullmatch(r"nothing is missing \(seen [-0-9]+\)", verify(cluster, "--image", file)[check][1])
+    assert verify(cluster, "--image", file, "--again")[check][1] == "nothing is missing"
     status = image.stat()
     os.utime(image, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    found = verify(cluster, "--image", f"/fsx/containers/{image.name}")
-    assert f"libnccl.so.2 in image /fsx/containers/{image.name}" not in found
+    assert verify(cluster, "--image", file)[check][1] == "nothing is missing"
 
 
 def test_without_slurm_the_files_are_looked_at_and_the_rest_is_skipped(cluster: Cluster) -> None:
