@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..shared_fs import SharedFs
 
 PROFILE = "profile.d/nccl-shared.sh"
-MOUNTS = "enroot/mounts.d/50-slurm-fsx-nccl.fstab"
-"""Both below the share folder and below /etc."""
+ENROOT = "enroot"
+"""Both below the share folder and below /etc: the file, and a folder of fragments that go where enroot is."""
 
 _OTHERS_MAY_ENTER = stat.S_IROTH | stat.S_IXOTH
 
@@ -57,7 +57,7 @@ def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc
     """
     put: list[str] = []
     problems: list[str] = []
-    for name in (PROFILE, *([MOUNTS] if os.path.isdir(f"{etc}/enroot") else [])):
+    for name in (PROFILE, *(_fragments(share) if os.path.isdir(f"{etc}/{ENROOT}") else [])):
         try:
             if _put(f"{share}/{name}", f"{etc}/{name}"):
                 put.append(f"{etc}/{name}")
@@ -81,17 +81,27 @@ def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc
     return Applied(put, version, problems)
 
 
+def _fragments(share: str) -> list[str]:
+    """Give enroot's fragments, e.g. ``enroot/mounts.d/50-slurm-fsx-nccl.fstab``."""
+    found = []
+    for folder, _, files in os.walk(f"{share}/{ENROOT}"):
+        found += [os.path.relpath(f"{folder}/{file}", share) for file in files]
+    return sorted(found)
+
+
 def _put(source: str, target: str) -> bool:
     """Put a file in place; say whether it was not there like that."""
     data = read_trusted(source)
+    # enroot runs its hooks as programs.
+    mode = 0o755 if "/hooks.d/" in target else WORLD_READABLE
     try:
         status = os.lstat(target)
         is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if is_ours and stat.S_IMODE(status.st_mode) == WORLD_READABLE and read_trusted(target) == data:
+        if is_ours and stat.S_IMODE(status.st_mode) == mode and read_trusted(target) == data:
             return False
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-    write_atomically(target, data)
+    write_atomically(target, data, mode)
     return True
 
 

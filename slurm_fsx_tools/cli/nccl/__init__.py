@@ -9,9 +9,11 @@ from ..lazy import Entry, LazyGroup
 ENTRIES = {
     "apply": Entry(f"{__package__}.apply", "apply", "Bring running nodes to the NCCL that is installed."),
     "apply-here": Entry(f"{__package__}.apply", "apply_here", "Bring this node to it: what apply runs on each."),
-    "history": Entry(f"{__package__}.bandwidth", "history", "Show earlier bandwidth tests, and slow nodes."),
-    "test": Entry(f"{__package__}.bandwidth", "test", "Measure the bandwidth between GPUs of some nodes."),
     "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
+    "history": Entry(f"{__package__}.bandwidth", "history", "Show earlier bandwidth tests, and slow nodes."),
+    "lint": Entry(f"{__package__}.lint", "lint", "Name what in an environment does harm, and who says so."),
+    "test": Entry(f"{__package__}.bandwidth", "test", "Measure the bandwidth between GPUs of some nodes."),
+    "variables": Entry(f"{__package__}.lint", "variables", "Print all that is known of each variable."),
     "verify": Entry(f"{__package__}.verify", "verify", "See whether a version is whole, loads, and reaches jobs."),
 }
 
