@@ -62,7 +62,7 @@ def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc
             if _put(f"{share}/{name}", f"{etc}/{name}"):
                 put.append(f"{etc}/{name}")
         except OSError as error:
-            problems.append(f"{error.filename or name}: {error.strerror}")
+            problems.append(f"{etc}/{name}: {error.strerror}")
         except SlurmFsxError as error:
             problems.append(str(error))
     version = ""

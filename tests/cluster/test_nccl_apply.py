@@ -97,24 +97,26 @@ def test_nodes_in_trouble_are_named_and_done_when_they_are_mended(cluster: Clust
     blocked = cluster.nodes["n3"].path("/etc/profile.d/nccl-shared.sh")
     blocked.mkdir()
 
-    done = apply(cluster, "--timeout=4")
-    assert done.returncode == 3
-    *rows, blocked_row = table(done)
-    assert rows == [
-        ["n4", "ok", f"put /etc/profile.d/nccl-shared.sh; {SEEN}"],
-        ["n1", "not tried", "down: not tried"],
-        ["n2", "timed out", "no answer in time"],
-    ]
-    assert blocked_row[:2] == ["n3", "failed"]
-    assert blocked_row[2].endswith("nccl-shared.sh: Is a directory")
-    assert "3 of 4 nodes are not done: n[1-3]" in done.stderr
-    assert json.loads(state.read_text())["unfinished"] == ["n1", "n2", "n3"]
-    assert not cluster.run_on("head", ["squeue", "--noheader", "--states=PENDING,RUNNING"]).stdout
+    try:
+        done = apply(cluster, "--timeout=4")
+        assert done.returncode == 3
+        *rows, blocked_row = table(done)
+        assert rows == [
+            ["n4", "ok", f"put /etc/profile.d/nccl-shared.sh; {SEEN}"],
+            ["n1", "not tried", "down: not tried"],
+            ["n2", "timed out", "no answer in time"],
+        ]
+        assert blocked_row[:2] == ["n3", "failed"]
+        assert blocked_row[2] == "/etc/profile.d/nccl-shared.sh: Is a directory"
+        assert "3 of 4 nodes are not done: n[1-3]" in done.stderr
+        assert json.loads(state.read_text())["unfinished"] == ["n1", "n2", "n3"]
+        assert not cluster.run_on("head", ["squeue", "--noheader", "--states=PENDING,RUNNING"]).stdout
 
-    # Nothing has changed: none of those is done.
-    assert apply(cluster, "--failed", "--timeout=2").returncode == 1
-    cluster.slurmd("n2").go_on()
-    blocked.rmdir()
+        # Nothing has changed: none of those is done.
+        assert apply(cluster, "--failed", "--timeout=2").returncode == 1
+    finally:
+        cluster.slurmd("n2").go_on()
+        blocked.rmdir()
     cluster.resume("n1", "n2")
     again = apply(cluster, "--failed")
     assert (again.returncode, {row[1] for row in table(again)}) == (0, {"ok"})
