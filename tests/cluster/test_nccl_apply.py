@@ -193,3 +193,76 @@ def test_the_documented_script_is_the_same_command(cluster: Cluster) -> None:
     script = "/opt/slurm-fsx/share/slurm-fsx/scripts/apply-nccl-to-running-nodes.sh"
     done = cluster.run_on("head", ["bash", script, "--dry-run", "--nodes=n2"])
     assert (done.returncode, table(done)) == (0, [["n2", "to do", "would be reached by srun"]])
+
+
+@pytest.fixture
+def ssh(cluster: Cluster, tmp_path: Path) -> None:
+    """Root of the head node can log in to all nodes by a key, as nobody has to type; n4 has no sshd."""
+    if not (SYSTEM / "usr/sbin/sshd").exists():
+        pytest.skip("needs openssh-server")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    host_key = (tmp_path / "host.pub").read_text()
+    cluster.head.write("/root/.ssh/id_ed25519", (tmp_path / "user").read_text(), 0o600)
+    cluster.head.write("/root/.ssh/known_hosts", f"n* {host_key}", 0o600)
+    cluster.head.path("/root/.ssh").chmod(0o700)
+    for name in ("n1", "n2", "n3"):
+        node = cluster.nodes[name]
+        passwd = node.path("/etc/passwd")
+        if "sshd:" not in passwd.read_text():
+            passwd.write_text(f"{passwd.read_text()}sshd:x:120:65534::/run/sshd:/usr/sbin/nologin\n")
+        node.path("/run/sshd").mkdir(exist_ok=True)
+        node.write("/etc/ssh/host_key", (tmp_path / "host").read_text(), 0o600)
+        node.write("/root/.ssh/authorized_keys", (tmp_path / "user.pub").read_text(), 0o600)
+        node.path("/root/.ssh").chmod(0o700)
+        # The lab's nodes share a network: each listens at its own address.
+        settings = f"ListenAddress {name}\nHostKey /etc/ssh/host_key\nUsePAM no\nPidFile none\n"
+        node.write("/etc/ssh/sshd_config", settings + "PermitRootLogin prohibit-password\n")
+        node.start_daemon("sshd", ["/usr/sbin/sshd", "-D", "-e"])
+    cluster.wait_until(
+        lambda: all(cluster.run_on("head", ["ssh", name, "true"]).returncode == 0 for name in ("n1", "n2", "n3")),
+        "root can log in to the nodes",
+    )
+
+
+@pytest.mark.usefixtures("ssh")
+def test_by_ssh_drained_and_busy_nodes_are_done_too(cluster: Cluster) -> None:
+    job = cluster.sbatch("#!/bin/sh\necho started\nsleep 300\n", "--exclusive", "--nodelist=n1")
+    cluster.wait_until(lambda: "started" in job.output, "the job running")
+    cluster.run_on("head", ["scontrol", "update", "NodeName=n2", "State=DRAIN", "Reason=test"])
+    done = apply(cluster, "--by=ssh", "--timeout=20")
+    assert done.returncode == 3
+    rows = table(done)
+    assert rows[0] == ["n[1-3]", "ok", f"put /etc/profile.d/nccl-shared.sh; {SEEN}"]
+    assert rows[1][:2] == ["n4", "failed"]
+    assert "ended with 255: ssh: connect to host" in rows[1][2]
+    assert cluster.show_job(job)[0]["JobState"] == "RUNNING"
+    # Nodes that are named can be reached while Slurm's controller is away.
+    cluster.slurmctld.stop()
+    try:
+        alone = apply(cluster, "--by=ssh", "--nodes=n[1-2]")
+    finally:
+        cluster.start_slurmctld()
+        cluster.wait_until(lambda: "is UP" in cluster.run_on("head", ["scontrol", "ping"]).stdout, "slurmctld")
+    assert (alone.returncode, table(alone)) == (0, [["n[1-2]", "ok", f"in place; {SEEN}"]])
+
+
+def test_an_interrupted_run_leaves_no_job_behind(cluster: Cluster) -> None:
+    for name in ("n1", "n2"):
+        cluster.slurmd(name).pause()
+    try:
+        code = (
+            "import os, signal, threading, time\n"
+            "from slurm_fsx_tools.cli.main import main\n"
+            "threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+            "import sys; sys.argv[1:] = ['nccl', 'apply', '--nodes=n[1-2]', '--timeout=60']\n"
+            "main()\n"
+        )
+        done = cluster.run_on("head", ["/opt/slurm-fsx/bin/python3", "-c", code])
+        assert done.returncode == 130, done.stderr
+        left = ["squeue", "--noheader", "--states=PENDING,RUNNING"]
+        cluster.wait_until(lambda: not cluster.run_on("head", left).stdout, "no job left")
+        assert cluster.run_on("head", ["pgrep", "srun"]).stdout == ""
+    finally:
+        for name in ("n1", "n2"):
+            cluster.slurmd(name).go_on()
