@@ -81,9 +81,11 @@ def test(
         limit_s=timeout,
         options=["--label", *options],
     )
+    number = nodes if isinstance(nodes, int) else len(nodes)
+    click.echo(f"running {PROGRAM} on {number} nodes with {each} GPUs each, as soon as they are free", err=True)
     output, code = _run(command)
     report = parse(output)
-    ranks = each * (nodes if isinstance(nodes, int) else len(nodes))
+    ranks = each * number
     try:
         check(report, ranks, output)
     except BandwidthTestFailed as error:
@@ -326,7 +328,8 @@ def _print(run: runs.Run, report: Report, comparison: runs.Comparison) -> None:
     if report.wrong:
         click.echo(f"slurm-fsx: values were wrong: a GPU, a link or the software is faulty ({report.wrong})", err=True)
     if comparison.runs < runs.ENOUGH:
-        click.echo(f"{comparison.runs} earlier runs like this: too few to compare with", err=True)
+        number = "1 earlier run" if comparison.runs == 1 else f"{comparison.runs} earlier runs"
+        click.echo(f"{number} like this: too few to compare with", err=True)
     else:
         verdict = "slower than usual" if comparison.is_slow else "as usual"
         usual = f"{comparison.usual:.2f} GB/s is the median of {comparison.runs} earlier runs like this"
