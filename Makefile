@@ -69,7 +69,8 @@ define install_node_side
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/$$program" || exit 1; \
 	done
 	for file in $(SHARED_FILES); do \
-		install -D -m 644 "$$file" "$(1)/share/slurm-fsx/$${file#share/}" || exit 1; \
+		mode=644; if [ -x "$$file" ]; then mode=755; fi; \
+		install -D -m "$$mode" "$$file" "$(1)/share/slurm-fsx/$${file#share/}" || exit 1; \
 	done
 endef
 

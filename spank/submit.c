@@ -158,6 +158,14 @@ static void check_nccl(const char *value)
 			    "the job gets the default", value, conf.nccl_profiles);
 }
 
+/* Whether this is the word of the job around us: steps inherit its options, from sbatch and from salloc. */
+static bool is_jobs_own(const char *value)
+{
+	const char *own = getenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurm_fsx_nccl");
+
+	return own != NULL && strcmp(own, value) == 0;
+}
+
 static void pass_nccl_on(bool is_srun)
 {
 	/*
@@ -171,7 +179,7 @@ static void pass_nccl_on(bool is_srun)
 		check_nccl(user_options.nccl);
 	} else if (strcmp(user_options.nccl, "off") == 0) {
 		setenv(NCCL_VARIABLE, user_options.nccl, 1);
-	} else {
+	} else if (!is_jobs_own(user_options.nccl)) {
 		slurm_error("slurm-fsx: --nccl=%s is for a whole job: give it to sbatch, salloc or an srun of its own; this step "
 			    "gets what its job has (--nccl=off works for a step, too)", user_options.nccl);
 	}

@@ -1,4 +1,4 @@
-# /etc/profile.d/nccl-shared.sh: the shared NCCL for sessions on this node that Slurm did not start, as by SSH.
+# The shared NCCL for sessions on this node that Slurm did not start, as by SSH: /etc/profile.d/nccl-shared.sh.
 # For sh and bash, interactive or not. Says nothing, and changes nothing where /fsx is away, hangs, or has no NCCL.
 
 # A job has its own version, or --nccl=off: a login shell in its script must not change that.
@@ -36,5 +36,5 @@ if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_nccl-}" ]; then
     fi
     unset _slurm_fsx_status _slurm_fsx_flags
     # Not exported: another shell may look again.
-    _slurm_fsx_nccl=done
+    _slurm_fsx_nccl=looked
 fi

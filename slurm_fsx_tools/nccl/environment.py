@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..jobenv import HOST, LIBRARY, Operation
 from .choice import OFF
+from .conditions import Facts
 from .instance import instance_type
 from .manifest import FILE, version_folder
 from .profiles import DOCUMENTED_VALUES, Profile, profile_names, select_profile
 from .survey import SETUP_SCRIPT, VERSION_FILE
 from .variables import BY_NAME, STOPS_TUNER, TUNER_THREAD
-from .versions import Facts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shlex
+import stat
 import subprocess
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,7 +18,7 @@ from .variables import BY_NAME
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .versions import Facts
+    from .conditions import Facts
 
 IMAGE_ENVIRONMENT = "etc/environment"
 """Where enroot leaves the variables of the image's makers, in the image."""
@@ -124,37 +125,51 @@ def read_image(path: str, program: str) -> dict[str, str]:
         program: unsquashfs.
 
     Raises:
-        NothingToRead: the image cannot be read.
+        NothingToRead: it is no image that can be read.
+        OSError: it is not there, or not for this user.
     """
-    # The image may have been made to hurt its reader: so that is not root, and has little time and room.
-    status = os.stat(path)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise NothingToRead(f"{path} is no image", hint="name one of: slurm-fsx containers list")
+        code, text, complaint = _extract(program, fd, status)
+    except FileNotFoundError as error:
+        raise NothingToRead(f"{program} is not installed", hint="install squashfs-tools") from error
+    except subprocess.TimeoutExpired as error:
+        reason = f"{path} was not read within {UNSQUASHFS_TIMEOUT_S:g} s"
+        raise NothingToRead(reason, hint="see whether its file server is up") from error
+    finally:
+        os.close(fd)
+    # An image without such a file is one without such variables; releases differ in what they make of it.
+    if code != 0 and IMAGE_ENVIRONMENT not in complaint:
+        raise NothingToRead(f"{path} cannot be read: {complaint[:200]}", hint="see: slurm-fsx containers verify")
+    return parse_environment(text)
+
+
+def _extract(program: str, image: int, status: os.stat_result) -> tuple[int, bytes, str]:
+    """Run unsquashfs on an opened image; give its exit code, the file, and what it says.
+
+    The image may have been made to hurt its reader: so that is not root, and has little time and room.
+    """
     user = _NOBODY if status.st_mode & 0o004 else status.st_uid
     become = {"user": user, "group": status.st_gid, "extra_groups": []} if os.geteuid() == 0 and user else {}
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as talk:
-        try:
-            done = subprocess.run(
-                [program, "-cat", path, IMAGE_ENVIRONMENT],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=talk,
-                env={"PATH": os.defpath, "LC_ALL": "C"},
-                preexec_fn=_limit,  # this process has no thread
-                timeout=UNSQUASHFS_TIMEOUT_S,
-                check=False,
-                **become,  # type: ignore[call-overload]
-            )
-        except FileNotFoundError as error:
-            raise NothingToRead(f"{program} is not installed", hint="install squashfs-tools") from error
-        except subprocess.TimeoutExpired as error:
-            reason = f"{path} was not read within {UNSQUASHFS_TIMEOUT_S:g} s"
-            raise NothingToRead(reason, hint="see whether its file server is up") from error
+        done = subprocess.run(
+            [program, "-cat", f"/proc/self/fd/{image}", IMAGE_ENVIRONMENT],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=talk,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            pass_fds=(image,),
+            preexec_fn=_limit,  # this process has no thread
+            timeout=UNSQUASHFS_TIMEOUT_S,
+            check=False,
+            **become,  # type: ignore[call-overload]
+        )
         output.seek(0)
         talk.seek(0)
-        text, complaint = output.read(_LIMIT_BYTES), talk.read(_LIMIT_BYTES).decode("utf-8", "replace").strip()
-    # An image without such a file is one without such variables; releases differ in what they make of it.
-    if done.returncode != 0 and IMAGE_ENVIRONMENT not in complaint:
-        raise NothingToRead(f"{path} cannot be read: {complaint[:200]}", hint="see: slurm-fsx containers verify")
-    return parse_environment(text)
+        return done.returncode, output.read(_LIMIT_BYTES), talk.read(_LIMIT_BYTES).decode("utf-8", "replace").strip()
 
 
 def _limit() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..config.model import PROFILES, Config
+from .conditions import Facts
 from .variables import BY_NAME, NETWORK, VARIABLES
-from .versions import Facts
 
 
 class Given(NamedTuple):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .versions import ALWAYS, When
+from .conditions import ALWAYS, When
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .versions import Facts
+    from .conditions import Facts
 
 NCCL_PAGE = "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"
 EFA_PAGE = "https://github.com/aws/aws-ofi-nccl/blob/master/doc/efa-env-var.md"

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ...config.model import Config, Snapshot
+    from ...nccl.conditions import Facts
     from ...nccl.lint import Finding
-    from ...nccl.versions import Facts
 
 
 @click.command()
