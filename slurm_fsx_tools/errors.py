@@ -91,11 +91,23 @@ class RegistryBusy(RegistryUnavailable):
 
 
 class ImportFailed(SlurmFsxError):
-    """An image that was not made, or not made well."""
+    """Something fetched or built here, an image say, that was not made, or not made well."""
 
 
 class NoSpace(ImportFailed):
-    """A file system that has too little room for an import."""
+    """A file system that has too little room for what is being made."""
+
+
+class InvalidVersion(InvalidName):
+    """A version, source or architecture that nothing of NCCL could be called by."""
+
+
+class InstallFailed(SlurmFsxError):
+    """An NCCL version that was not installed."""
+
+
+class VersionNotUsable(SlurmFsxError):
+    """An NCCL version that is missing, broken or in use, so that it cannot be what was asked for."""
 
 
 class Interrupted(SlurmFsxError):

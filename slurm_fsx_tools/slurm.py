@@ -72,6 +72,9 @@ class SlurmNode(NamedTuple):
         return bool(self.partition) and self.state in _TAKES_JOBS and not self.is_down and not self.is_powered_off
 
 
+_GPU_TYPE = re.compile(r"(?:^|,)gpu:([A-Za-z][^:,()]*)")
+
+
 class SlurmClient(Protocol):
     """What the commands ask of Slurm."""
 
@@ -130,6 +133,19 @@ class CommandClient:
             if state not in _WAITING:
                 jobs.add(int(job))
         return frozenset(jobs)
+
+    def gpu_types(self, partition: str = "") -> list[str]:
+        """Give the types of GPUs in a partition's nodes, or in all, as gres.conf calls them, e.g. ``h100``.
+
+        Raises:
+            SlurmUnavailable: there is no answer, or no such partition.
+        """
+        # sinfo takes one of the two alone.
+        which = f"--partition={partition}" if partition else "--all"
+        lines = self._ask(["sinfo", "--noheader", which, "--format=%G"]).splitlines()
+        if partition and not lines:
+            raise SlurmUnavailable(f"Slurm has no partition {partition!r}", hint="see: sinfo")
+        return sorted({kind for line in lines for kind in _GPU_TYPE.findall(line)})
 
     def _ask(self, command: list[str]) -> str:
         # A user's SQUEUE_STATES, SINFO_PARTITION or SLURM_CLUSTERS must not choose what is seen.

@@ -17,7 +17,6 @@ import pytest
 
 from lab.registry import FaultyProxy, Image, failing, random_layer, wanting_token
 from slurm_fsx_tools.containers.imports.options import Retries
-from slurm_fsx_tools.containers.imports.programs import ProgramFailed
 from slurm_fsx_tools.containers.names import ImageName
 from slurm_fsx_tools.containers.records import read_record
 from slurm_fsx_tools.containers.squashfs import SUPERBLOCK_BYTES, why_unusable
@@ -29,6 +28,7 @@ from slurm_fsx_tools.errors import (
     RegistryUnavailable,
     RegistryUntrustworthy,
 )
+from slurm_fsx_tools.programs import ProgramFailed
 
 if TYPE_CHECKING:
     from .conftest import Importing, Lab

@@ -122,3 +122,16 @@ def test_a_nodes_gpus_are_counted(sinfo, gres: str, gpus: int) -> None:
 def test_an_answer_that_is_no_list_of_nodes_does_not_pass_for_one(sinfo, answer: str) -> None:
     with pytest.raises(SlurmUnavailable, match="sinfo answered"):
         sinfo(answer).nodes()
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [
+        pytest.param("(null)", [], id="none"),
+        pytest.param("gpu:4", [], id="without-type"),
+        pytest.param("gpu:h100:8(S:0-1)\ngpu:a100:8(S:0,1),nic:16", ["a100", "h100"], id="with-sockets"),
+        pytest.param("nic:2,gpu:nvidia_h200:8", ["nvidia_h200"], id="behind-another"),
+    ],
+)
+def test_types_of_gpus_are_read_from_generic_resources(sinfo, text: str, types: list[str]) -> None:
+    assert sinfo(text).gpu_types("gpu") == types

@@ -17,7 +17,6 @@ from ...containers.imports.importers import IMPORTERS, choose_importer
 from ...containers.imports.importing import plan_import
 from ...containers.imports.log import ImportLog
 from ...containers.imports.options import ImportOptions
-from ...containers.imports.programs import StopSign
 from ...containers.imports.queue import exit_code, import_all
 from ...containers.imports.state import read_states
 from ...containers.names import ImageName
@@ -26,6 +25,7 @@ from ...containers.store import Store
 from ...errors import ConfigError, ImportFailed, SlurmFsxError
 from ...files import read_trusted
 from ...node.journal import printable
+from ...programs import StopSign
 from .progress import STYLES, choose_display
 from .text import complain, date, load_config, print_table, size
 

@@ -14,7 +14,6 @@ import click
 from ...containers.care.pruning import DAY_S, Policy, judge
 from ...containers.care.removing import check_removable, file_of, remove_image
 from ...containers.care.user_caches import cached_images, remove_cached
-from ...containers.care.uses import UNUSED, forget_ended, read_uses
 from ...containers.care.verifying import AS_ROOT
 from ...containers.care.verifying import verify as verify_image
 from ...containers.catalogue import Catalogue
@@ -25,6 +24,7 @@ from ...containers.store import Store
 from ...errors import SlurmFsxError, SlurmUnavailable
 from ...node.journal import printable
 from ...slurm import CommandClient
+from ...uses import UNUSED, forget_ended, read_uses
 from .text import complain, load_config, print_table, size
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def remove(names: tuple[str, ...], force: bool) -> None:
     _check_may_change(store)
     catalogue = Catalogue(store.folder)
     files = list(dict.fromkeys(file_of(name, catalogue) for name in names))
-    uses = read_uses(store)
+    uses = read_uses(store.uses)
     active = frozenset() if force else _ask_slurm(" or remove them with --force")
     removed, failed = [], 0
     for file in files:
@@ -146,7 +146,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
         _prune_caches(store, older_than or 0, does, as_json)
         return
     catalogue = Catalogue.scan(store.folder)
-    uses = read_uses(store)
+    uses = read_uses(store.uses)
     active = _ask_slurm("")
     policy = Policy(DEFAULT_KEEP if keep is None else keep, older_than or 0)
     verdicts = judge(catalogue, snapshot.config, policy, read_records(store), uses, active, time.time())
@@ -164,7 +164,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
-    forget_ended(store, uses, active)
+    forget_ended(store.uses, uses, active)
     _finish(removed, snapshot)
     raise SystemExit(1 if failed else 0)
 

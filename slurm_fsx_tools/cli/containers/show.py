@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...containers.care.uses import read_uses
 from ...containers.catalogue import Catalogue
 from ...containers.index import index_path
 from ...containers.listing import list_images as list_catalogue
@@ -22,17 +21,18 @@ from ...containers.store import Store
 from ...errors import ImageNotFound, SlurmFsxError
 from ...node.journal import printable
 from ...plugins import load_plugins
+from ...uses import read_uses
 from .text import complain, date, load_config, print_table, size, utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ...config.model import Config, Snapshot
-    from ...containers.care.uses import Use
     from ...containers.catalogue import Image
     from ...containers.listing import Listing
     from ...containers.records import Record
     from ...plugins import Failure
+    from ...uses import Use
 
 
 @click.command("list")
@@ -50,7 +50,7 @@ def list_images(as_json: bool) -> None:
     store = Store(snapshot.config.below_fsx("containers"))
     listing = list_catalogue(store, snapshot.config, time.time())
     try:
-        uses = read_uses(store)
+        uses = read_uses(store.uses)
     except (SlurmFsxError, OSError) as error:
         complain("who uses the images", error)
         uses = {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...uses import UNUSED
 from ..names import SUFFIX, tag_order
 from ..resolution import alias_stems
 from .removing import links_to
-from .uses import UNUSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from ...config.model import Config
+    from ...uses import Use
     from ..catalogue import Catalogue, Image
     from ..records import Record
-    from .uses import Use
 
 DAY_S = 24 * 3600.0
 

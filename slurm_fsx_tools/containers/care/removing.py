@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ImageInUse, ImageNotFound, InvalidName, UntrustedFile
 from ...shared_lock import hold
+from ...uses import forget, read_use
 from ..names import SUFFIX, ImageName
 from ..records import remove_record
 from ..resolution import alias_stems
-from .uses import forget_image, read_use
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from ...config.model import Config
     from ...shared_lock import Owner
+    from ...uses import Use
     from ..catalogue import Catalogue
     from ..store import Store
-    from .uses import Use
 
 LOCK_TIMEOUT_S = 30.0
 """How long an image's import is waited for; it holds the lock for as long as it takes."""
@@ -121,14 +121,14 @@ def remove_image(
             status = os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                 raise UntrustedFile(f"{file} is neither a file nor a link", hint="see how it came there")
-            new_jobs = set() if known_jobs is None else read_use(store, file).jobs.difference(known_jobs)
+            new_jobs = set() if known_jobs is None else read_use(store.uses, file).jobs.difference(known_jobs)
             if new_jobs:
                 raise ImageInUse(f"{file} is in use by job {min(new_jobs)}", hint="wait until it has ended")
             remove_record(store, file)
             os.unlink(file, dir_fd=folder_fd)
         finally:
             os.close(folder_fd)
-        forget_image(store, file)
+        forget(store.uses, file)
     return Removal(file, status.st_size if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0)
 
 

@@ -15,9 +15,9 @@ from .registry import RETRY_AFTER_LIMIT_S
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ...programs import StopSign
     from ...shared_lock import SharedLock
     from ..store import Store
-    from .programs import StopSign
 
 _POLL_S = 1.0
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ...programs import find_program
 from .credentials import FILE, enroot_file
 from .disk import sum_of_files
-from .programs import find_program
 
 if TYPE_CHECKING:
     from .work import Work

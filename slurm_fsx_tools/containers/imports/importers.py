@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from ...errors import ConfigError
+from ...programs import find_program
 from . import enroot as enroot_importer
 from . import skopeo as skopeo_importer
-from .programs import find_program
 
 if TYPE_CHECKING:
     from .work import Work

@@ -8,16 +8,17 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import Interrupted, NoSpace, RegistryBusy, RegistryUnavailable, RegistryUntrustworthy
+from ...folders import free_bytes, remove_tree
+from ...programs import ProgramFailed, Programs, find_program
 from ...shared_lock import Candidate, jittered
 from ..records import Record
 from ..squashfs import SUPERBLOCK_BYTES, why_unusable
 from .budget import RegistryBudget
 from .credentials import credentials_path, find_credentials
-from .folders import free_bytes, make_folders, remove_tree, scratch_folder
+from .folders import make_folders, scratch_folder
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .options import Imported, ImportOptions, Plan
-from .programs import ProgramFailed, Programs, find_program
 from .publication import clear_staging, look_at, publish_image
 from .registry import RegistryClient
 from .state import CHECKING, DONE, FAILED, KEPT, UNCHANGED, VERIFYING, WAITING, Progress, StateFile, lock_path
@@ -26,11 +27,11 @@ from .work import Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ...programs import StopSign
     from ...shared_lock import SharedLock
     from ..names import ImageName
     from ..store import Store
     from .manifests import Manifest
-    from .programs import StopSign
     from .publication import Here
 
 UNPACKED_RATIO = 3

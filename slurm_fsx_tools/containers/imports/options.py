@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...files import WORLD_READABLE
+from ...programs import STALL_S, StopSign
 from .manifests import architecture_of
-from .programs import STALL_S, StopSign
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from functools import lru_cache
 
-from .programs import find_program
+from ...programs import find_program
 
 BLOCK_BYTES = 128 << 10
 """squashfuse reads whole blocks: larger ones pack a little better, and make starting from many small files slower."""

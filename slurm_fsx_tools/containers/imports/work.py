@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ...programs import Programs
     from ..names import ImageName
     from .credentials import Credentials
     from .manifests import Manifest
-    from .programs import Programs
 
 
 class Work(NamedTuple):

@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import RegistryUnavailable
+from ...programs import find_program
 from ..imports import skopeo as skopeo_importer
 from ..imports.importing import import_image, registry_client
 from ..imports.options import ImportOptions
-from ..imports.programs import find_program
 from ..imports.state import read_states
 from ..names import SUFFIX
 from ..store import Store

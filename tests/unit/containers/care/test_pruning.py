@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slurm_fsx_tools.containers.care.pruning import DAY_S, Policy, Verdict, judge
-from slurm_fsx_tools.containers.care.uses import Use
 from slurm_fsx_tools.containers.records import Record
+from slurm_fsx_tools.uses import Use
 
 NOW_S = 1_700_000_000.0
 TAGS = ("24.01", "24.02", "24.9", "24.10")

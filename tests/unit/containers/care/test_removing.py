@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.containers.care.removing import check_removable, file_of, remove_image
-from slurm_fsx_tools.containers.care.uses import UNUSED, Use, read_uses
 from slurm_fsx_tools.containers.records import Record, read_record, write_record
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.errors import ImageInUse, ImageNotFound, LockTimeout, UntrustedFile
 from slurm_fsx_tools.shared_lock import try_hold
+from slurm_fsx_tools.uses import UNUSED, Use, read_uses
 
 STEM = "nvcr.io_nvidia_tool-24.01-py3"
 FILE = f"{STEM}.sqsh"
@@ -118,4 +118,4 @@ def test_a_planted_link_makes_nothing_else_go(store: Store, tmp_path: Path, name
 def test_the_use_of_images_that_are_left_stays(store: Store) -> None:
     os.makedirs(f"{store.uses}/other-1.sqsh")
     remove_image(FILE, store, ())
-    assert list(read_uses(store)) == ["other-1.sqsh"]
+    assert list(read_uses(store.uses)) == ["other-1.sqsh"]

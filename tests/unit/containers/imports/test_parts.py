@@ -14,13 +14,13 @@ from slurm_fsx_tools.cli.containers.progress import Lines
 from slurm_fsx_tools.containers.imports.budget import RegistryBudget
 from slurm_fsx_tools.containers.imports.folders import make_folders, scratch_folder
 from slurm_fsx_tools.containers.imports.options import Imported
-from slurm_fsx_tools.containers.imports.programs import ProgramFailed, Programs, StopSign
 from slurm_fsx_tools.containers.imports.queue import Outcome, exit_code
 from slurm_fsx_tools.containers.imports.state import Progress
 from slurm_fsx_tools.containers.names import ImageName
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.errors import ImportFailed, Interrupted, NoSpace
 from slurm_fsx_tools.files import publish
+from slurm_fsx_tools.programs import ProgramFailed, Programs, StopSign
 
 NAME = ImageName.parse("lab.example/x:1")
 CAME = Outcome(NAME, Imported("/x", "", "", 1, True), None)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.containers.care.uses import UNUSED, Use, forget_ended, forget_image, read_use, read_uses
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.errors import UntrustedFile
+from slurm_fsx_tools.uses import UNUSED, Use, forget, forget_ended, read_use, read_uses
 
 USED_S = 1_700_000_000.0
 
@@ -32,44 +32,44 @@ def mark(store: Store, file: str, *names: str) -> Path:
 def test_a_use_is_told_by_its_jobs_and_the_last_start(store: Store) -> None:
     mark(store, "a.sqsh", "7", "12")
     mark(store, "b.sqsh")
-    assert read_uses(store) == {"a.sqsh": Use(frozenset({7, 12}), USED_S), "b.sqsh": Use(frozenset(), USED_S)}
-    assert read_use(store, "a.sqsh").jobs == {7, 12}
-    assert read_use(store, "none.sqsh") == UNUSED
+    assert read_uses(store.uses) == {"a.sqsh": Use(frozenset({7, 12}), USED_S), "b.sqsh": Use(frozenset(), USED_S)}
+    assert read_use(store.uses, "a.sqsh").jobs == {7, 12}
+    assert read_use(store.uses, "none.sqsh") == UNUSED
 
 
 def test_names_that_are_no_job_are_no_use(store: Store) -> None:
     mark(store, "a.sqsh", "7", "x", "-1", "1.5", "\u0661", " 8")
-    assert read_use(store, "a.sqsh").jobs == {7}
+    assert read_use(store.uses, "a.sqsh").jobs == {7}
 
 
 def test_where_nothing_was_ever_used_there_is_no_use(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    assert read_uses(store) == {}
-    assert read_use(store, "a.sqsh") == UNUSED
-    assert forget_ended(store, {}, ()) == 0
-    forget_image(store, "a.sqsh")
+    assert read_uses(store.uses) == {}
+    assert read_use(store.uses, "a.sqsh") == UNUSED
+    assert forget_ended(store.uses, {}, ()) == 0
+    forget(store.uses, "a.sqsh")
 
 
 def test_markers_of_ended_jobs_go_and_the_time_of_the_last_use_stays(store: Store) -> None:
     folder = mark(store, "a.sqsh", "7", "8", "note")
-    uses = read_uses(store)
-    assert forget_ended(store, uses, {8}) == 1
+    uses = read_uses(store.uses)
+    assert forget_ended(store.uses, uses, {8}) == 1
     assert sorted(os.listdir(folder)) == ["8", "note"]
-    assert read_use(store, "a.sqsh") == Use(frozenset({8}), USED_S)
+    assert read_use(store.uses, "a.sqsh") == Use(frozenset({8}), USED_S)
 
 
 def test_a_job_that_starts_while_slurm_is_asked_keeps_its_marker(store: Store) -> None:
     folder = mark(store, "a.sqsh", "7")
-    uses = read_uses(store)
+    uses = read_uses(store.uses)
     (folder / "9").touch()
-    forget_ended(store, uses, set())
+    forget_ended(store.uses, uses, set())
     assert os.listdir(folder) == ["9"]
 
 
 def test_what_is_known_of_an_images_use_goes_with_it(store: Store) -> None:
     mark(store, "a.sqsh", "7")
     mark(store, "b.sqsh", "7")
-    forget_image(store, "a.sqsh")
+    forget(store.uses, "a.sqsh")
     assert os.listdir(store.uses) == ["b.sqsh"]
 
 
@@ -78,11 +78,11 @@ def test_a_planted_link_leads_to_no_other_folder(store: Store, tmp_path: Path) -
     victim.mkdir()
     (victim / "7").touch()
     Path(store.uses, "a.sqsh").symlink_to(victim)
-    assert read_uses(store) == {}
+    assert read_uses(store.uses) == {}
     with pytest.raises(UntrustedFile, match="no folder"):
-        forget_ended(store, {"a.sqsh": Use(frozenset({7}), 0)}, ())
+        forget_ended(store.uses, {"a.sqsh": Use(frozenset({7}), 0)}, ())
     with pytest.raises(UntrustedFile, match="no folder"):
-        forget_image(store, "a.sqsh")
+        forget(store.uses, "a.sqsh")
     assert os.listdir(victim) == ["7"]
 
 
@@ -90,11 +90,11 @@ def test_a_folder_of_uses_that_others_can_write_to_is_not_believed(store: Store)
     mark(store, "a.sqsh", "7")
     os.chmod(store.uses, 0o777)
     with pytest.raises(UntrustedFile, match="can be written by others"):
-        read_uses(store)
+        read_uses(store.uses)
     with pytest.raises(UntrustedFile, match="can be written by others"):
-        read_use(store, "a.sqsh")
+        read_use(store.uses, "a.sqsh")
     with pytest.raises(UntrustedFile, match="can be written by others"):
-        forget_ended(store, {"a.sqsh": Use(frozenset({7}), 0)}, ())
+        forget_ended(store.uses, {"a.sqsh": Use(frozenset({7}), 0)}, ())
 
 
 @pytest.mark.parametrize("name", ["state", "uses"])
@@ -104,6 +104,6 @@ def test_a_link_in_place_of_a_folder_above_is_not_followed(store: Store, tmp_pat
     path.rename(tmp_path / "moved")
     path.symlink_to(tmp_path / "moved")
     with pytest.raises(UntrustedFile, match="no folder"):
-        read_uses(store)
+        read_uses(store.uses)
     with pytest.raises(UntrustedFile, match="no folder"):
-        forget_ended(store, {"a.sqsh": Use(frozenset({7}), 0)}, ())
+        forget_ended(store.uses, {"a.sqsh": Use(frozenset({7}), 0)}, ())

@@ -1,4 +1,4 @@
-"""Runs the programs that fetch and build images: they end with us, and when nothing moves any more."""
+"""Runs the programs that fetch and build things: they end with us, and when nothing moves any more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import ImportFailed, Interrupted, NoSpace
+from .errors import ImportFailed, Interrupted, NoSpace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +38,7 @@ class StopSign:
     def check(self) -> None:
         """Raise Interrupted where it is set."""
         if self._event.is_set():
-            raise Interrupted("the import was interrupted", hint="the same command goes on where this one ended")
+            raise Interrupted("the work was interrupted", hint="the same command goes on where this one ended")
 
     def sleep(self, seconds: float) -> None:
         """Wait, and raise Interrupted as soon as it is set."""
@@ -143,7 +143,7 @@ class Programs(NamedTuple):
                 elif now_s - moved_s > self.stall_s:
                     raise ProgramFailed(
                         f"{program} neither read nor wrote anything for {self.stall_s:g} s, and was ended",
-                        hint="see whether registry and file system answer",
+                        hint="see whether network and file system answer",
                     )
         if printable(rest):
             lines.append(printable(rest))
@@ -231,5 +231,5 @@ def _failure(command: Sequence[str], code: int, lines: list[str]) -> ImportFaile
         )
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
     return ProgramFailed(
-        f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="run it again: what was downloaded is used"
+        f"{os.path.basename(command[0])} {how}: {said[:500]}", hint="run it again: what was done so far is used"
     )
