@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import SlurmFsxError, UntrustedFile
 from ..files import check_owner, read_trusted
+from .library import LibraryUnusable, library_version
 from .manifest import FILE, Manifest, version_folder
 
 if TYPE_CHECKING:
@@ -32,12 +32,6 @@ PLUGINS = ("libnccl-net-ofi.so", "libnccl-net.so")
 LIMIT_S = 20.0
 """How long a program that loads a library may take: from a cold shared file system, hundreds of megabytes."""
 
-_ASK_VERSION = """\
-import ctypes, sys
-version = ctypes.c_int()
-code = ctypes.CDLL(sys.argv[1]).ncclGetVersion(ctypes.byref(version))
-print(code, version.value)
-"""
 _AGAIN = "install this version again: slurm-fsx nccl install"
 
 
@@ -101,12 +95,6 @@ def libraries_to_load(root: str, version_id: str) -> list[str]:
     return [f"{folder}/{LIBRARY}", *([plugin] if plugin else [])]
 
 
-def decode_version(code: int) -> str:
-    """Give NCCL's version as text. Source: nccl.h, NCCL_VERSION: two digits for the minor number from 2.9 on."""
-    scale = 1000 if code < 10000 else 10000
-    return f"{code // scale}.{code % scale // 100}.{code % 100}"
-
-
 def _check_manifest(manifest: Manifest, version_id: str) -> Finding:
     if manifest.id != version_id:
         why = "the folder was renamed or copied: what it holds may be anything"
@@ -158,18 +146,13 @@ def _plugin(folder: str, manifest: Manifest) -> str:
 
 
 def _check_version(folder: str, manifest: Manifest, limit_s: float) -> Finding:
-    """Ask the library itself, in a child: a broken one crashes it, not us."""
     path = f"{folder}/{LIBRARY}"
-    done = _run([sys.executable, "-I", "-c", _ASK_VERSION, path], limit_s)
-    if done is None:
-        return Finding("version", FAILED, f"{path} gave no answer in {limit_s:g} s", "it hangs when loaded", _AGAIN)
-    words = done.stdout.split()
-    if done.returncode or len(words) != 2 or words[0] != "0":
-        said = _last(done.stderr) or f"ended with {done.returncode}"
-        if manifest.machine != os.uname().machine:
-            return Finding("version", SKIPPED, f"built for {manifest.machine}", "", f"run this on {manifest.machine}")
-        return Finding("version", FAILED, f"{path}: {said}", "no job can load it either", _AGAIN)
-    version = decode_version(int(words[1]))
+    if manifest.machine != os.uname().machine:
+        return Finding("version", SKIPPED, f"built for {manifest.machine}", "", f"run this on {manifest.machine}")
+    try:
+        version = library_version(path, limit_s)
+    except LibraryUnusable as error:
+        return Finding("version", FAILED, error.message, "no job can load it either", _AGAIN)
     wanted = manifest.nccl.lstrip("v").partition("-")[0]
     if version != wanted:
         why = "jobs get another version than its name says; plugin and profile were chosen for that one"

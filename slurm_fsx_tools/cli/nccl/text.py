@@ -12,6 +12,7 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SharedFsUnavailable, SlurmFsxError
+from ...nccl.conditions import Facts
 from ...nccl.installs.top_files import write_top_files
 from ...nccl.profiles import select_profile
 from ...node.journal import printable
@@ -55,7 +56,9 @@ def check_may_change(root: str) -> None:
 
 def publish_files(root: str, manifest: Manifest, config: Config) -> None:
     """Write the documented files, and say what an admin should know."""
-    variables = {variable.name: variable.value for variable in select_profile(config["nccl.profile"]).variables}
+    facts = Facts(nccl=manifest.nccl, ofi=manifest.ofi, libfabric=manifest.libfabric)
+    profile = select_profile(config["nccl.profile"], config, facts)
+    variables = {variable.name: variable.value for variable in profile.variables}
     for note in write_top_files(root, manifest, variables):
         click.echo(f"slurm-fsx: {printable(note)}", err=True)
 
