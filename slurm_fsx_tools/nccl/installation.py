@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import SlurmFsxError
-from ..files import read_trusted, write_atomically
+from ..files import read_trusted, remove, write_atomically
 from .survey import survey
 
 if TYPE_CHECKING:
@@ -134,6 +134,17 @@ def recall(config: Config, version: str = "") -> Memory | None:
         return Memory(**{**document, "installation": Installation(**document["installation"])})
     except (OSError, SlurmFsxError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def forget_doubtful(config: Config) -> None:
+    """Forget an answer that may have been bad luck, so that the next look is a whole one.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    memory = recall(config)
+    if memory is not None and memory.expires:
+        remove(_path(config, ""))
 
 
 def _remember(config: Config, memory: Memory, version: str) -> None:
