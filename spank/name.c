@@ -51,10 +51,11 @@ const char *name_printable(const char *text, char *out, size_t size)
 
 bool nccl_value_is_valid(const char *value)
 {
-	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+	static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._+-";
 	size_t length = strlen(value);
 
-	return length >= 1 && length <= 64 && strspn(value, allowed) == length;
+	/* As long as a version's id may be (slurm_fsx_tools/nccl/manifest.py). */
+	return length >= 1 && length <= 100 && strspn(value, allowed) == length;
 }
 
 bool path_is_sane(const char *path)

@@ -109,7 +109,7 @@ static void nccl_values_and_paths_are_checked(void)
 {
 	char path[5000];
 
-	CLAIM(nccl_value_is_valid("off") && nccl_value_is_valid("aws-1.2_x"));
+	CLAIM(nccl_value_is_valid("off") && nccl_value_is_valid("2.28.7-1_ofi-1.17.2-aws_cuda-13.0+x"));
 	CLAIM(!nccl_value_is_valid("") && !nccl_value_is_valid("a b") && !nccl_value_is_valid("a=b") && !nccl_value_is_valid("../x"));
 	CLAIM(path_is_sane("/a b") && !path_is_sane("a") && !path_is_sane("") && !path_is_sane("/a\nb"));
 	memset(path, 'a', sizeof(path));
@@ -365,11 +365,11 @@ static void plugin_conf_is_current_only_for_the_configuration_it_was_made_from(v
 	CLAIM(plugin_conf_read(in_folder("none"), config, geteuid(), &conf) == -ENOENT && !conf.is_current);
 	CLAIM(stat(config, &st) == 0);
 	snprintf(text, sizeof(text), "# slurm-fsx plugin 1\nconfig=%s\nconfig_key=%llu:%llu:%lld:%lld\nfsx_root=/shared\n"
-		 "unknown_name=reject\npolicy=abc\nnew=1\ncontainers=relative\n", config, (unsigned long long)st.st_dev,
+		 "unknown_name=reject\npolicy=abc\nnew=1\nnccl_profiles=documented fast\ncontainers=relative\n", config, (unsigned long long)st.st_dev,
 		 (unsigned long long)st.st_ino, (long long)st.st_size, mtime_of(config));
 	CLAIM(plugin_conf_read(write_file("plugin.conf", text), config, geteuid(), &conf) == 0);
 	CLAIM(conf.is_current && conf.reject_unknown && same(conf.fsx_root, "/shared") && same(conf.policy, "abc") &&
-	      same(conf.containers, "/fsx/containers"));
+	      same(conf.containers, "/fsx/containers") && same(conf.nccl_profiles, "documented fast"));
 	write_file("config.yaml", "{a: 1}\n");
 	CLAIM(plugin_conf_read(in_folder("plugin.conf"), config, geteuid(), &conf) == 0 && !conf.is_current);
 	CLAIM(plugin_conf_read(in_folder("plugin.conf"), in_folder("no.yaml"), geteuid(), &conf) == 0 && !conf.is_current);

@@ -8,13 +8,14 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import Interrupted, NoSpace, RegistryBusy, RegistryUnavailable, RegistryUntrustworthy
+from ...folders import free_bytes, remove_tree
 from ...programs import ProgramFailed, Programs, find_program
 from ...shared_lock import Candidate, jittered
 from ..records import Record
 from ..squashfs import SUPERBLOCK_BYTES, why_unusable
 from .budget import RegistryBudget
 from .credentials import credentials_path, find_credentials
-from .folders import free_bytes, make_folders, remove_tree, scratch_folder
+from .folders import make_folders, scratch_folder
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .options import Imported, ImportOptions, Plan
