@@ -180,6 +180,10 @@ def _tests(request: Request) -> Iterator[Finding]:
     elif not request.tools.mpi_home:
         text = "MPI was not found: nccl-tests are built without it, and run on one node alone"
         yield Finding(WARNING, "MPI", text, "install Open MPI's headers, or say where: --mpi-home FOLDER")
+    if request.is_wheel and request.tests is not None:
+        # Seen with 2.28.7: nccl_device/gin includes doca_gpunetio, which the wheel has not.
+        text = "nccl-tests may not compile against a wheel: some lack headers that their own headers include"
+        yield Finding(WARNING, "tests", text, "to have them for sure, build NCCL from source: --from source")
     if request.is_wheel:
         text = "it brings libnccl and its headers alone, with GPU code for whatever NVIDIA compiled it for"
         yield Finding(NOTE, "wheel", text, "neither the network plugin nor nccl-tests are in it: --ofi, --tests")

@@ -57,7 +57,8 @@ def test_an_install_killed_in_a_step_goes_on_there_and_leaves_the_current_versio
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert place.current == before
-    wait_for(lambda: not runs_below(place.root))  # what it had started has died with it
+    if os.geteuid() == 0:  # then what make has started dies with us, too
+        wait_for(lambda: not runs_below(place.root))
     (place.control / f"wait-{step}").unlink()
     done = place.install()
     assert done.exit_code == 0, done

@@ -51,6 +51,7 @@ def test_plugin_and_tests_are_built_for_a_wheel_where_they_are_asked_for(place: 
     chosen = ["--ofi=v1.17.2-aws", "--tests=v2.18.3"]
     done = place.run(*from_wheel(place, f"--nccl-source={wheel}", *more, *homes, *chosen))
     assert done.exit_code == 0, done
+    assert "may not compile against a wheel" in done.stderr
     assert place.steps == ["ofi", "tests"]
     assert (place.root / "bin/all_reduce_perf").exists()
     assert (place.root / "lib/libnccl-net-ofi.so").exists()
