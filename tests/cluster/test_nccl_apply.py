@@ -87,6 +87,8 @@ def test_enroots_mount_is_put_where_enroot_is(cluster: Cluster) -> None:
     fragments = list((etc / "mounts.d").iterdir())
     assert len(fragments) == 1
     assert "/fsx/nccl" in fragments[0].read_text()
+    # enroot runs its hooks as programs, and none that is not one.
+    assert {hook.stat().st_mode & 0o777 for hook in (etc / "hooks.d").iterdir()} == {0o755}
     assert not cluster.nodes["n3"].path("/etc/enroot").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,12 @@ def test_a_picture_that_cannot_be_drawn_is_refused_before_the_test(tmp_path: Pat
         check_kind(str(tmp_path / "a.jpeg"))
     with pytest.raises(SlurmFsxError, match="cannot be written to"):
         check_kind(str(tmp_path / "missing/a.png"))
+
+
+def test_without_matplotlib_the_admin_is_told_before_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)  # what Python takes for a module that is not there
+    with pytest.raises(SlurmFsxError, match=r"matplotlib, which is not installed; run: pip install .*\[plot\]"):
+        check_kind(str(tmp_path / "a.png"))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_fsx_tools.errors import SlurmFsxError
 from slurm_fsx_tools.provision.rollout import Answer, NodeResult, gather, last_words, roll_out
 from slurm_fsx_tools.provision.ssh import Ssh
 from slurm_fsx_tools.slurm import SlurmNode
@@ -90,3 +91,9 @@ def test_an_interrupted_rollout_leaves_no_ssh_behind(network: Path) -> None:
     calls = [line.split()[1] for line in log.read_text().splitlines()]
     assert len(calls) == 4
     assert not [pid for pid in calls if Path(f"/proc/{pid}").exists()]
+
+
+def test_without_clustershell_the_admin_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ClusterShell.Task", None)  # what Python takes for a module that is not there
+    with pytest.raises(SlurmFsxError, match=r"ClusterShell, which is not installed; run: pip install .*\[cluster\]"):
+        Ssh(1, 1)
