@@ -13,7 +13,10 @@
 #include "options.h"
 #include "plugin_conf.h"
 
-enum { ASK_TIMEOUT_MS = 5000 };
+enum {
+	VERSION_TIMEOUT_MS = 2000,
+	ASK_TIMEOUT_MS = 5000,
+};
 
 enum outcome { RESOLVED, UNKNOWN, UNCERTAIN };
 
@@ -116,7 +119,7 @@ static void check_nccl(const char *value)
 	    strcmp(value, "off") == 0 || is_in_list(conf.nccl_profiles, value))
 		return;
 	snprintf(manifest, sizeof(manifest), "%s/nccl/versions/%s/manifest.json", conf.fsx_root, value);
-	if (child_run(NULL, find_version, manifest, INDEX_TIMEOUT_MS, &version) == 0 && version.exit_code == 1)
+	if (child_run(NULL, find_version, manifest, VERSION_TIMEOUT_MS, &version) == 0 && version.exit_code == 1)
 		slurm_error("slurm-fsx: --nccl=%s is no profile (off %s) and no version (see: slurm-fsx nccl list): "
 			    "the job gets the default", value, conf.nccl_profiles);
 }
