@@ -161,7 +161,7 @@ def _describe_listing(listing: Listing, records: dict[str, Record], uses: Mappin
                 **_describe_file(image),
                 "path": image.path,
                 "record": _describe_record(records.get(_place(image))),
-                "jobs": sorted(uses[_place(image)].jobs) if _place(image) in uses else [],
+                "jobs": uses[_place(image)].ids if _place(image) in uses else [],
             }
             for image in sorted(listing.images)
         ],

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ...config.model import Config
     from ...shared_lock import Owner
-    from ...uses import Use
+    from ...uses import Activity, Use
     from ..catalogue import Catalogue
     from ..store import Store
 
@@ -61,7 +61,7 @@ def file_of(name: str, catalogue: Catalogue) -> str:
     )
 
 
-def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, active: Collection[int]) -> None:
+def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, activity: Activity) -> None:
     """Raise ImageInUse if an alias or link names this image, or a job that has not ended started from it.
 
     Args:
@@ -69,7 +69,7 @@ def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, a
         catalogue: Its and other images.
         config: Its aliases count.
         use: Who uses it, as read before Slurm was asked.
-        active: The jobs that Slurm has not ended.
+        activity: What Slurm says.
     """
     stem = file[: -len(SUFFIX)]
     alias = alias_stems(catalogue, config).get(stem)
@@ -78,10 +78,12 @@ def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, a
     links = links_to(catalogue).get(file)
     if links:
         raise ImageInUse(f"{file} is what the link {links[0]} leads to", hint=f"remove {links[0]} first")
-    jobs = sorted(use.jobs.intersection(active))
+    jobs = activity.running(use)
     if jobs:
         more = f" and {len(jobs) - 1} others" if len(jobs) > 1 else ""
-        raise ImageInUse(f"{file} is in use by job {jobs[0]}{more}", hint="wait until it has ended, or cancel it")
+        raise ImageInUse(
+            f"{file} is in use by job {activity.words(jobs[0])}{more}", hint="wait until it has ended, or cancel it"
+        )
 
 
 def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
@@ -95,7 +97,7 @@ def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
 
 
 def remove_image(
-    file: str, store: Store, known_jobs: Collection[int] | None, on_wait: Callable[[Owner], None] | None = None
+    file: str, store: Store, known_jobs: Collection[str] | None, on_wait: Callable[[Owner], None] | None = None
 ) -> Removal:
     """Remove an image with its record and what is known of its use; of a symbolic link, the link alone.
 
@@ -121,7 +123,9 @@ def remove_image(
             status = os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                 raise UntrustedFile(f"{file} is neither a file nor a link", hint="see how it came there")
-            new_jobs = set() if known_jobs is None else read_use(store.uses, file).jobs.difference(known_jobs)
+            new_jobs: Collection[str] = (
+                () if known_jobs is None else read_use(store.uses, file).jobs.difference(known_jobs)
+            )
             if new_jobs:
                 raise ImageInUse(f"{file} is in use by job {min(new_jobs)}", hint="wait until it has ended")
             remove_record(store, file)

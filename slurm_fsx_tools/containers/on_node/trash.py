@@ -50,8 +50,8 @@ def empty_trash(path: str, seconds: float, clock: Callable[[], float] = time.mon
                         return False
                 except OSError as error:
                     failures[name] = error
-        for error in failures.values():
-            raise error
+        if failures:
+            raise next(iter(failures.values()))
         return True
     finally:
         os.close(top)

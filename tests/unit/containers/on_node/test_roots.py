@@ -173,12 +173,12 @@ def test_what_is_in_the_trash_is_told_by_its_whole_name_where_it_has_no_time(nod
 def test_a_mount_goes_even_where_its_user_has_closed_the_way_to_it(tmp_path: Path, is_ours: bool) -> None:
     code = (
         "import os, sys\nfrom slurm_fsx_tools.containers.on_node.mounts import FileSystem, unmount\n"
-        "*_, point, other, mode = sys.argv\nmount = FileSystem.at(point)\n"
+        "_, point, other, mode, _ = sys.argv\nmount = FileSystem.at(point)\n"
         "if mode == 'other':\n    mount = mount._replace(device=os.stat(other).st_dev)\n"
         "try:\n    unmount(mount, 2001, 2001, 5.0)\nexcept OSError as error:\n    print(error.strerror)\n"
         "print(FileSystem.at(point) is None)\n"
     )
-    script = 'mount -t tmpfs none "$1" && mount -t tmpfs none "$2" && chmod 000 "${1%/*}" && exec "$0" -c "$4" "$1" "$2" "$3"'
+    script = 'for each in "$1" "$2"; do mount -t tmpfs none "$each"; done; chmod 0 "${1%/*}"; exec "$0" -c "$4" "$@"'
     point, other = tmp_path / "data/c", tmp_path / "other"
     for path in (point, other):
         path.mkdir(parents=True)
