@@ -162,6 +162,12 @@ class LocalCopies:
             source_fd = os.open(source_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(source_fd)
+                if _has_acl(source_fd):
+                    # Its mode does not say who may read it, and what was copied before can be read by others.
+                    remove(file, dir_fd=folder_fd)
+                    raise CannotCopy(
+                        f"{source_path} has an access control list", hint="give rights by owner, group and mode alone"
+                    )
                 if not stat.S_ISREG(status.st_mode):
                     raise UntrustedFile(f"{source_path} is no regular file", hint="remove it")
                 found = self.find(file, Identity.of(status))
@@ -271,14 +277,19 @@ class LocalCopies:
                     is_there = os.path.samestat(now, os.stat(source_path, follow_symlinks=False))
                 except FileNotFoundError:
                     is_there = False
-                if not is_there or Identity.of(now) != Identity.of(status) or offset != status.st_size:
+                if (
+                    _has_acl(source_fd)
+                    or not is_there
+                    or Identity.of(now) != Identity.of(status)
+                    or offset != status.st_size
+                ):
                     raise CannotCopy(f"{source_path} was changed while it was copied", hint="copy it again")
                 reason = why_unusable(os.pread(fd, SUPERBLOCK_BYTES, 0), offset)
                 if not reason and sha256 and checksum.hexdigest() != sha256:
                     reason = f"its sha256 is {checksum.hexdigest()}, and was {sha256} when it was imported"
                 if reason:
                     raise CannotCopy(f"{source_path}: {reason}", hint="see: slurm-fsx containers verify")
-                _set_access(fd, status)
+                _set_access(fd, now)
                 _mark_used(fd, status)
             finally:
                 os.close(fd)
@@ -302,6 +313,15 @@ def _set_access(fd: int, source: os.stat_result) -> None:
     if os.geteuid() == 0:
         os.fchown(fd, source.st_uid, source.st_gid)
     os.fchmod(fd, stat.S_IMODE(source.st_mode) & 0o777)
+
+
+def _has_acl(fd: int) -> bool:
+    """Whether more, or less, than a file's mode says who may read it."""
+    try:
+        os.getxattr(fd, "system.posix_acl_access")
+    except OSError:
+        return False  # none, or a file system without
+    return True
 
 
 def _list(folder_fd: int) -> list[Copy]:
