@@ -70,6 +70,9 @@ class Job(NamedTuple):
     nccl: str = ""
     """What the user wrote behind ``--nccl`` at submission; unknown to the epilog."""
 
+    nodes: int = 1
+    """How many nodes it has, as far as is known."""
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Job:
         """Read the job that a prolog or epilog runs for.
@@ -97,6 +100,7 @@ class Job(NamedTuple):
             image=environ.get(_SPANK_OPTION + "pyxis_container_image")
             or environ.get(_SPANK_OPTION + "slurm_fsx_container_image", ""),
             nccl=environ.get(_SPANK_OPTION + "slurm_fsx_nccl", ""),
+            nodes=max(1, _number(environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NUM_NODES"))),
         )
 
 
