@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...errors import ImageInUse, ImageNotFound, InvalidName, UntrustedFile
 from ...shared_lock import hold
 from ...uses import forget, read_use
+from ..imports.folders import make_lock_folder
+from ..imports.state import forget_state
 from ..names import SUFFIX, ImageName
 from ..records import remove_record
 from ..resolution import alias_stems
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 LOCK_TIMEOUT_S = 30.0
 """How long an image's import is waited for; it holds the lock for as long as it takes."""
-
-_FOLDER_MODE = 0o755
 
 
 class Removal(NamedTuple):
@@ -99,7 +99,9 @@ def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
 def remove_image(
     file: str, store: Store, known_jobs: Collection[str] | None, on_wait: Callable[[Owner], None] | None = None
 ) -> Removal:
-    """Remove an image with its record and what is known of its use; of a symbolic link, the link alone.
+    """Remove an image with its record and what is known of its import and use; of a symbolic link, the link alone.
+
+    The files of its lock stay, a few bytes: their numbers go on, so that whoever slept for long sees what it lost.
 
     A job that has it mounted keeps it until it ends on Lustre and local disks, as a file that is still open.
 
@@ -116,8 +118,8 @@ def remove_image(
         OSError: it cannot be removed.
         UntrustedFile: somebody else could write where records and locks are.
     """
-    _make_lock_folder(store)
-    with hold(os.path.join(store.locks, file), timeout_s=LOCK_TIMEOUT_S, on_wait=on_wait):
+    make_lock_folder(store, file)
+    with hold(store.lock(file), timeout_s=LOCK_TIMEOUT_S, on_wait=on_wait):
         folder_fd = os.open(store.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             status = os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
@@ -130,16 +132,8 @@ def remove_image(
                 raise ImageInUse(f"{file} is in use by job {min(new_jobs)}", hint="wait until it has ended")
             remove_record(store, file)
             os.unlink(file, dir_fd=folder_fd)
+            forget_state(store, file)
         finally:
             os.close(folder_fd)
         forget(store.uses, file)
     return Removal(file, status.st_size if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0)
-
-
-def _make_lock_folder(store: Store) -> None:
-    for folder in (store.state, store.locks):
-        try:
-            os.mkdir(folder, _FOLDER_MODE)
-        except FileExistsError:
-            continue
-        os.chmod(folder, _FOLDER_MODE)

@@ -14,8 +14,8 @@ from ...errors import UntrustedFile
 from ...files import open_folder
 from ...shared_fs import SharedFs
 from ...shared_lock import try_hold
+from ..imports.folders import make_lock_folder
 from ..imports.layers import forget_old_layers
-from ..imports.state import lock_path
 from ..names import SUFFIX
 from ..store import Store
 
@@ -133,9 +133,8 @@ def clean_cache(store: Store, uid: int, images: Collection[CachedImage], now_s: 
 
 def _remove(cache: Store, image: CachedImage, folder_fd: int) -> bool:
     """Remove an image under its lock, as its user; say whether it is gone."""
-    path = lock_path(cache, image.file)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    lock = try_hold(path)
+    make_lock_folder(cache, image.file)
+    lock = try_hold(cache.lock(image.file))
     if lock is None:
         return False
     with lock:

@@ -59,6 +59,17 @@ def make_folders(store: Store) -> None:
         make_folder(path, mode)
 
 
+def make_lock_folder(store: Store, file: str) -> None:
+    """Make the folders above an image's lock, where they are missing.
+
+    Raises:
+        UntrustedFile: others could change what is in there.
+        OSError: a folder cannot be made.
+    """
+    for path in (store.state, store.locks, os.path.dirname(store.lock(file))):
+        make_folder(path, _OPEN)
+
+
 def make_folder(path: str, mode: int) -> None:
     """Make a folder, or see that the one that is there is a real one, ours or root's, and closed to others' writes.
 

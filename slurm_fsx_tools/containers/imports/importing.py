@@ -14,13 +14,13 @@ from ..records import Record
 from ..squashfs import SUPERBLOCK_BYTES, why_unusable
 from .budget import RegistryBudget
 from .credentials import credentials_path, find_credentials
-from .folders import free_bytes, make_folders, remove_tree, scratch_folder
+from .folders import free_bytes, make_folders, make_lock_folder, remove_tree, scratch_folder
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .options import Imported, ImportOptions, Plan
 from .publication import clear_staging, look_at, publish_image
 from .registry import RegistryClient
-from .state import CHECKING, DONE, FAILED, KEPT, UNCHANGED, VERIFYING, WAITING, Progress, StateFile, lock_path
+from .state import CHECKING, DONE, FAILED, KEPT, UNCHANGED, VERIFYING, WAITING, Progress, StateFile
 from .work import Work
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def import_image(
     """
     file = file or name.file_name
     make_folders(store)
+    make_lock_folder(store, file)
     with _hold(store, file, options.stop, report) as lock:
         clear_staging(store, file)
         state = StateFile(store, file, name.uri, report, options.clock)
@@ -292,7 +293,7 @@ class _Import:
 def _hold(store: Store, file: str, stop: StopSign, report: Callable[[Progress], None]) -> Iterator[SharedLock]:
     """Hold an image's lock, and tell whom we wait for."""
     told = None
-    with Candidate(lock_path(store, file)) as candidate:
+    with Candidate(store.lock(file)) as candidate:
         while True:
             lock = candidate.try_hold()
             if lock is not None:

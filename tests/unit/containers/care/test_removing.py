@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.containers.care.removing import check_removable, file_of, remove_image
+from slurm_fsx_tools.containers.imports.folders import make_lock_folder
+from slurm_fsx_tools.containers.imports.state import DONE, Progress, StateFile, read_states
 from slurm_fsx_tools.containers.records import Record, read_record, write_record
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.errors import ImageInUse, ImageNotFound, LockTimeout, UntrustedFile
@@ -51,6 +53,20 @@ def test_an_image_goes_with_its_record_and_uses(site, store: Store) -> None:
     assert os.path.exists(store.path("other-1.sqsh"))
 
 
+def test_what_is_known_of_its_import_goes_too(store: Store) -> None:
+    os.makedirs(store.imports)
+    for file in (FILE, "other-1.sqsh"):
+        StateFile(store, file, "docker://x/y:1", lambda progress: None, lambda: 1.0).tell(Progress(file, DONE))
+    remove_image(FILE, store, ())
+    assert [state.file for state in read_states(store)] == ["other-1.sqsh"]
+
+
+def test_locks_are_spread_over_folders_so_that_each_is_short(store: Store) -> None:
+    folders = {os.path.dirname(store.lock(f"nvcr.io_nvidia_tool-{number}.sqsh")) for number in range(5000)}
+    assert len(folders) == 256
+    assert {os.path.dirname(folder) for folder in folders} == {store.locks}
+
+
 def test_a_second_name_of_the_file_keeps_its_bytes(store: Store) -> None:
     os.link(store.path(FILE), store.path("twin.sqsh"))
     assert remove_image(FILE, store, ()).freed_bytes == 0
@@ -75,7 +91,8 @@ def test_an_image_that_a_job_has_started_from_meanwhile_stays(store: Store) -> N
 
 def test_an_image_that_is_being_imported_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm_fsx_tools.containers.care.removing.LOCK_TIMEOUT_S", 0.1)
-    lock = try_hold(os.path.join(store.locks, FILE))
+    make_lock_folder(store, FILE)
+    lock = try_hold(store.lock(FILE))
     assert lock is not None
     with lock, pytest.raises(LockTimeout, match="still held"):
         remove_image(FILE, store, ())

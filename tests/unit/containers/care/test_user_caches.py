@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.containers.care.user_caches import CachedImage, cached_images, clean_cache
-from slurm_fsx_tools.containers.imports.state import lock_path
 from slurm_fsx_tools.containers.store import Store
-from slurm_fsx_tools.errors import UntrustedFile
+from slurm_fsx_tools.errors import SlurmFsxError, UntrustedFile
 from slurm_fsx_tools.shared_lock import try_hold
 
 USED_S = 1_700_000_000.0
@@ -78,7 +77,7 @@ def test_an_image_that_was_used_since_it_was_listed_stays(store: Store) -> None:
 def test_an_image_that_is_being_imported_stays(store: Store) -> None:
     path = add(store)
     [image] = cached_images(store)
-    lock = Path(lock_path(store.cache(UID), FILE))
+    lock = Path(store.cache(UID).lock(FILE))
     lock.parent.mkdir(parents=True)
     held = try_hold(str(lock))
     assert held is not None
@@ -172,7 +171,7 @@ class TestAsRoot:
         (folder / ".slurm-fsx/locks").symlink_to(tmp_path / "victim")
         os.chown(folder / ".slurm-fsx", 2001, 2001)
         [image] = cached_images(store)
-        with pytest.raises(OSError, match=r"locks|Permission"):
+        with pytest.raises(SlurmFsxError, match="locks is no folder"):
             remove_cached(store, image)
         assert os.listdir(tmp_path / "victim") == []
 
