@@ -26,7 +26,7 @@ from ...errors import SlurmFsxError, SlurmUnavailable
 from ...node.journal import printable
 from ...slurm import CommandClient
 from ...uses import UNUSED, Activity, forget_ended, read_uses
-from .text import complain, load_config, print_table, size
+from .text import complain, explain, load_config, print_table, say_empty, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -71,12 +71,12 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
         click.echo(json.dumps([_describe(verification) for verification in found], indent=2))
     elif found:
         print_table(("state", "file", "checked"), [(_state(each), each.file, _checked(each)) for each in found])
+    else:
+        say_empty(store.folder)
     damaged = [verification for verification in found if verification.problem]
     if not as_json:
         for each in damaged:
-            click.echo(
-                f"slurm-fsx: {each.file} is {_state(each)}: {printable(each.problem)}\n           {each.hint}", err=True
-            )
+            explain(f"{each.file} is {_state(each)}: {each.problem}", each.hint)
     raise SystemExit(1 if damaged else 0)
 
 
