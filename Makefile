@@ -12,6 +12,7 @@ SOURCES := setup.cfg pyproject.toml $(shell find slurm_fsx_tools -name '*.py')
 SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
 NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
 PROGRAMS := $(wildcard libexec/*)
+UNITS := $(wildcard share/systemd/*)
 
 .PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:
@@ -37,7 +38,7 @@ packages:
 	@lab/install-packages
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
-$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt $(PROGRAMS)
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt $(PROGRAMS) $(UNITS)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
@@ -65,6 +66,10 @@ define install_node_side
 	for program in $(PROGRAMS); do \
 		install -D -m 755 "$$program" "$(1)/$$program" && \
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/$$program" || exit 1; \
+	done
+	for unit in $(notdir $(UNITS)); do \
+		install -D -m 644 "share/systemd/$$unit" "$(1)/share/slurm-fsx/systemd/$$unit" && \
+		sed -i 's|/opt/slurm-fsx|$(PREFIX)|g' "$(1)/share/slurm-fsx/systemd/$$unit" || exit 1; \
 	done
 	install -D -m 644 share/containers.txt $(1)/share/slurm-fsx/containers.txt
 endef
