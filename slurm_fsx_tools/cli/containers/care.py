@@ -134,15 +134,14 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     DAYS longer than your queue. The images of users who have running jobs stay in their caches. Layers that no import
     has used for a day go with --yes, too.
     """
-    is_proposal = not yes and not caches
-    if (keep is None or caches) and older_than is None and not is_proposal:
+    does = yes and not dry_run
+    if (keep is None or caches) and older_than is None and (does or caches):
         raise SlurmFsxError(
             "nothing says which images to keep",
             hint="give --older-than DAYS" + ("" if caches else ", --keep N or both"),
         )
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
-    does = yes and not dry_run
     if does:
         _check_may_change(store)
     if caches:
@@ -157,7 +156,8 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
     if not does:
         total = sum(image.size_bytes for image in going)
         click.echo(
-            _proposal(len(going), total, "--yes" if keep is not None or older_than else "--keep 1 --yes"), err=True
+            _proposal(len(going), total, "--yes" if keep is not None or older_than is not None else "--keep 1 --yes"),
+            err=True,
         )
         return
     removed, failed = [], 0

@@ -43,7 +43,8 @@ def cleanup(dry_run: bool) -> None:
         lock = copies.lock()
         if lock is not None:
             with lock:
-                copies.clean()
+                for name in copies.clean():
+                    report(f"{name} in {copies.folder}, which is no whole copy")
     for failure in act.failures:
         click.echo(f"slurm-fsx: not removed: {failure}", err=True)
     if not told and not act.failures:

@@ -16,6 +16,7 @@ from ...shared_fs import SharedFs
 from ...shared_lock import try_hold
 from ..imports.folders import make_lock_folder
 from ..imports.layers import forget_old_layers
+from ..imports.state import forget_state
 from ..names import SUFFIX
 from ..store import Store
 
@@ -142,6 +143,7 @@ def _remove(cache: Store, image: CachedImage, folder_fd: int) -> bool:
             return False
         os.unlink(image.file, dir_fd=folder_fd)
         _remove_record(folder_fd, image)
+        forget_state(cache, image.file)
     return True
 
 

@@ -196,11 +196,11 @@ class LocalCopies:
             os.close(folder_fd)
         return gone
 
-    def clean(self) -> None:
-        """Remove what copiers that died have left, and copies that are broken, under the lock."""
+    def clean(self) -> list[str]:
+        """Remove what copiers that died have left, and copies that are broken, under the lock; give their names."""
         folder_fd = self._open()
         try:
-            self._clean(folder_fd)
+            return self._clean(folder_fd)
         finally:
             os.close(folder_fd)
 
@@ -217,10 +217,13 @@ class LocalCopies:
             raise
         return fd
 
-    def _clean(self, folder_fd: int) -> None:
+    def _clean(self, folder_fd: int) -> list[str]:
+        gone = []
         for name in os.listdir(folder_fd):
             if name.startswith(_UNFINISHED) or (name.endswith(SUFFIX) and _is_broken(name, folder_fd)):
                 remove(name, dir_fd=folder_fd)
+                gone.append(name)
+        return gone
 
     def _make_room(self, folder_fd: int, file: str, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:

@@ -48,6 +48,12 @@ def test_where_nothing_is_left_cleanup_says_so(cluster, tmp_path: Path) -> None:
     (state / "trash/2001.pyxis_1_a.7").mkdir()
     done = cluster.run("cleanup")
     assert (done.stdout, done.stderr) == ("removing what 2001.pyxis_1_a has written\n", "")
+    copies = tmp_path / "slurm-fsx-images"
+    copies.mkdir()
+    (copies / "half-1.sqsh").write_bytes(b"hsqs")
+    cluster.configure({"state_dir": str(state), "stage": str(tmp_path)})
+    done = cluster.run("cleanup")
+    assert (done.stdout, done.stderr) == (f"removing half-1.sqsh in {copies}, which is no whole copy\n", "")
 
 
 def test_failures_are_shown_for_a_week_and_with_all_for_ever(cluster) -> None:

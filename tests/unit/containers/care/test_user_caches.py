@@ -55,15 +55,18 @@ def test_without_caches_there_is_nothing(tmp_path: Path) -> None:
     assert cached_images(Store(str(tmp_path))) == []
 
 
-def test_an_image_goes_with_its_record(store: Store) -> None:
+def test_an_image_goes_with_its_record_and_what_is_known_of_its_import(store: Store) -> None:
     path = add(store)
     record = Path(store.cache(UID).records, f"{FILE}.json")
-    record.parent.mkdir(parents=True)
-    record.touch()
+    state = Path(store.cache(UID).imports, f"{FILE}.json")
+    for path_of in (record, state):
+        path_of.parent.mkdir(parents=True)
+        path_of.touch()
     [image] = cached_images(store)
     assert remove_cached(store, image)
     assert not path.exists()
     assert not record.exists()
+    assert not state.exists()
 
 
 def test_an_image_that_was_used_since_it_was_listed_stays(store: Store) -> None:
