@@ -13,6 +13,7 @@ SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
 NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
 PROGRAMS := $(wildcard libexec/*)
 SHARED_FILES := $(shell find share -type f)
+UNITS := $(wildcard share/systemd/*)
 
 .PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:
@@ -71,6 +72,9 @@ define install_node_side
 	for file in $(SHARED_FILES); do \
 		mode=644; if [ -x "$$file" ]; then mode=755; fi; \
 		install -D -m "$$mode" "$$file" "$(1)/share/slurm-fsx/$${file#share/}" || exit 1; \
+	done
+	for unit in $(notdir $(UNITS)); do \
+		sed -i 's|/opt/slurm-fsx|$(PREFIX)|g' "$(1)/share/slurm-fsx/systemd/$$unit" || exit 1; \
 	done
 endef
 

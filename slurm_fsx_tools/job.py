@@ -70,6 +70,19 @@ class Job(NamedTuple):
     nccl: str = ""
     """What the user wrote behind ``--nccl`` at submission; unknown to the epilog."""
 
+    nodes: int = 1
+    """How many nodes it has, as far as is known."""
+
+    @property
+    def marker(self) -> str:
+        """What marks something shared as used by this job: ``CLUSTER.ID``, or ``ID`` where the cluster has no plain name.
+
+        The SPANK plugin (spank/catalogue.c) marks images in the same way.
+        """
+        cluster = self.node.cluster
+        is_plain = 0 < len(cluster) <= 64 and all(char.isalnum() or char in "_-" for char in cluster)
+        return f"{cluster}.{self.id}" if is_plain and cluster.isascii() else self.id
+
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Job:
         """Read the job that a prolog or epilog runs for.
@@ -97,6 +110,7 @@ class Job(NamedTuple):
             image=environ.get(_SPANK_OPTION + "pyxis_container_image")
             or environ.get(_SPANK_OPTION + "slurm_fsx_container_image", ""),
             nccl=environ.get(_SPANK_OPTION + "slurm_fsx_nccl", ""),
+            nodes=max(1, _number(environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NUM_NODES"))),
         )
 
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImportFailed, Interrupted, NoSpace
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 STALL_S = 300.0
 """How long a program may neither read nor write nor say anything, before it counts as hung."""
@@ -39,6 +40,20 @@ class StopSign:
         """Raise Interrupted where it is set."""
         if self._event.is_set():
             raise Interrupted("the work was interrupted", hint="the same command goes on where this one ended")
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Be set by Ctrl-C, SIGTERM and SIGHUP inside a ``with`` block of the main thread; not by one that is ignored."""
+        signs = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {sign: signal.getsignal(sign) for sign in signs}
+        for sign, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(sign, lambda *_: self.set())
+        try:
+            yield
+        finally:
+            for sign, handler in before.items():
+                signal.signal(sign, handler)
 
     def sleep(self, seconds: float) -> None:
         """Wait, and raise Interrupted as soon as it is set."""

@@ -85,8 +85,8 @@ class SlurmClient(Protocol):
             SlurmUnavailable: there is no answer, or none that can be read.
         """
 
-    def active_jobs(self) -> frozenset[int]:
-        """Give the ids of the jobs that have nodes: running, suspended, or not yet cleaned up after.
+    def active_jobs(self) -> dict[int, int]:
+        """Give the jobs that have nodes, running, suspended, or not yet cleaned up after: the user's id by the job's.
 
         Each element of an array, and each part of a heterogeneous job, has an id of its own: the one that prologs,
         steps and SPANK plugins (S_JOB_ID) know it by.
@@ -94,6 +94,9 @@ class SlurmClient(Protocol):
         Raises:
             SlurmUnavailable: there is no answer, or none that can be read.
         """
+
+    def cluster_name(self) -> str:
+        """Give Slurm's ``ClusterName``, as steps have it in ``SLURM_CLUSTER_NAME``; empty where there is no answer."""
 
 
 class CommandClient:
@@ -123,16 +126,24 @@ class CommandClient:
             nodes[name] = node
         return list(nodes.values())
 
-    def active_jobs(self) -> frozenset[int]:
+    def active_jobs(self) -> dict[int, int]:
         # %A is the job's own id, also of an array's element (%i is 7_2 there); --all: in hidden partitions, too.
-        jobs = set()
-        for line in self._ask(["squeue", "--noheader", "--all", "--format=%A %T"]).splitlines():
-            job, _, state = line.strip().partition(" ")
-            if not job.isdigit():
-                raise SlurmUnavailable(f"squeue answered {line[:80]!r}", hint="run: squeue --format='%A %T'")
-            if state not in _WAITING:
-                jobs.add(int(job))
-        return frozenset(jobs)
+        jobs = {}
+        for line in self._ask(["squeue", "--noheader", "--all", "--format=%A %U %T"]).splitlines():
+            words = line.split()
+            if len(words) != 3 or not (words[0].isdigit() and words[1].isdigit()):
+                raise SlurmUnavailable(f"squeue answered {line[:80]!r}", hint="run: squeue --format='%A %U %T'")
+            if words[2] not in _WAITING:
+                jobs[int(words[0])] = int(words[1])
+        return jobs
+
+    def cluster_name(self) -> str:
+        try:
+            lines = self._ask(["scontrol", "show", "config"]).splitlines()
+        except SlurmUnavailable:
+            return ""
+        keys = (line.partition("=") for line in lines)
+        return next((value.strip() for key, _, value in keys if key.strip() == "ClusterName"), "")
 
     def gpu_types(self, partition: str = "") -> list[str]:
         """Give the types of GPUs in a partition's nodes, or in all, as gres.conf calls them, e.g. ``h100``.

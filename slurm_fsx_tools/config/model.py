@@ -65,7 +65,8 @@ SETTINGS = (
         "containers.registry_slots",
         "count",
         4,
-        "How many images the whole cluster takes from one registry at a time; more wait for their turn.",
+        "How many images the whole cluster takes from one registry at a time; more wait for their turn. The own "
+        "cache of each user has as many slots of its own.",
     ),
     Setting(
         "containers.http_registries",

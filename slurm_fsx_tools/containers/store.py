@@ -78,6 +78,15 @@ class Store(NamedTuple):
         """Give the path of an image."""
         return f"{self.folder}/{file}"
 
+    def lock(self, file: str) -> str:
+        """Give the lock of an image: whoever imports it or removes it holds this.
+
+        It lies in one of 256 folders: who takes a lock lists its folder, and there may be tens of thousands of images.
+        """
+        import hashlib  # takes long to import, and those in a hurry take no lock
+
+        return f"{self.locks}/{hashlib.sha256(file.encode(errors='surrogateescape')).hexdigest()[:2]}/{file}"
+
     def cache(self, uid: int) -> Store:
         """Give the store of one user's own images."""
         return Store(f"{self.caches}/{uid}")

@@ -79,7 +79,7 @@ class Memory(NamedTuple):
 
 
 def current_installation(
-    config: Config, shared_fs: SharedFs, version: str = "", job_id: str = ""
+    config: Config, shared_fs: SharedFs, version: str = "", marker: str = ""
 ) -> Installation | None:
     """Give what stands in ``FSX/nccl`` now; None where there is no installation, or not the version that is asked for.
 
@@ -90,7 +90,7 @@ def current_installation(
         config: Where to look.
         shared_fs: Looks there.
         version: The id of the version to give; the current one without it.
-        job_id: The job that gets it, which is marked as a user of the version; nobody without it.
+        marker: What marks the version as used, by a job (`Job.marker`); nothing without it.
 
     Raises:
         SharedFsUnavailable: the shared file system does not answer.
@@ -99,7 +99,7 @@ def current_installation(
     memory = recall(config, version)
     known_key = memory.key if memory is not None and memory.counts(time.time()) else ""
     folder, limit_s = config.below_fsx("nccl"), config["fsx.timeout"] / 2
-    answer = shared_fs.look(lambda: survey(folder, known_key, limit_s, version, job_id))
+    answer = shared_fs.look(lambda: survey(folder, known_key, limit_s, version, marker))
     if answer is None:
         return None
     passing = [answer["note"]] if answer.get("note") else []

@@ -20,10 +20,10 @@ def slurm_fsx_job_env(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs
     if not environment.is_wanted(job, config):
         return
     choice = choose(job.nccl, config)
-    installation = current_installation(config, shared_fs, choice.version, job.id)
+    installation = current_installation(config, shared_fs, choice.version, job.marker)
     if choice.version and installation is None:
         choice = choice._replace(version="", note=unknown(job.nccl, config))
-        installation = current_installation(config, shared_fs, job_id=job.id)
+        installation = current_installation(config, shared_fs, marker=job.marker)
     if choice.note:
         env.note(choice.note)
     env.extend(environment.nccl_operations(job, installation, config, choice.profile))

@@ -21,7 +21,7 @@ _VERSION_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _VERSION_LIMIT_BYTES = 128
 
 
-def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_id: str = "") -> dict[str, Any] | None:
+def survey(folder: str, known_key: str, limit_s: float, version: str = "", marker: str = "") -> dict[str, Any] | None:
     """See what stands in a folder.
 
     Args:
@@ -29,7 +29,7 @@ def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_i
         known_key: The key of the last answer, if that still counts; else empty.
         limit_s: How long a setup script may take.
         version: The version of ours to look at; without it, the one that ``current`` names.
-        job_id: The job to mark as a user of that version; none without it.
+        marker: What marks that version as used, by a job (`Job.marker`); nothing without it.
 
     Returns:
         None where there is no installation, or no such version. Else ``key``, which changes whenever the answer may,
@@ -51,7 +51,7 @@ def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_i
             raise UntrustedFile(f"{folder} is no folder", hint="put the installation there")
         check_owner(folder, folder_status)
         if version:
-            return _survey_version(folder, version, known_key, job_id)
+            return _survey_version(folder, version, known_key, marker)
         current = _read_link(f"{folder}/{CURRENT}")
         if not current:
             return _survey_script(folder, known_key, limit_s)
@@ -59,7 +59,7 @@ def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_i
         if not is_version_id(current_id):
             hint = "choose a version: slurm-fsx nccl use ID"
             raise UntrustedFile(f"{folder}/{CURRENT} leads to {current}, which is no version", hint=hint)
-        answer = _survey_version(folder, current_id, known_key, job_id)
+        answer = _survey_version(folder, current_id, known_key, marker)
         if answer is None:
             hint = "choose another one: slurm-fsx nccl use ID"
             raise UntrustedFile(f"{folder}/{CURRENT} leads to {current}, which is not installed", hint=hint)
@@ -68,7 +68,7 @@ def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_i
         return _untrusted(known_key, folder, str(error))
 
 
-def _survey_version(folder: str, version: str, known_key: str, job_id: str) -> dict[str, Any] | None:
+def _survey_version(folder: str, version: str, known_key: str, marker: str) -> dict[str, Any] | None:
     """Look at a version of ours, and mark it as used; None where it is not installed.
 
     The mark comes first. Whoever removes a version takes it out of reach and then looks at the marks: so either the
@@ -78,17 +78,17 @@ def _survey_version(folder: str, version: str, known_key: str, job_id: str) -> d
         SlurmFsxError: somebody else than root could have written it, or its manifest is damaged.
     """
     path = version_folder(folder, version)
-    is_marked, note = _mark(folder, version, job_id)
+    is_marked, note = _mark(folder, version, marker)
     try:
         status = os.lstat(f"{path}/{FILE}")
     except (FileNotFoundError, NotADirectoryError):
-        if job_id and is_marked:
-            remove(f"{folder}/{USES}/{version}/{job_id}")
+        if marker and is_marked:
+            remove(f"{folder}/{USES}/{version}/{marker}")
         return None
     check_trusted(f"{path}/{FILE}", status)
     if not is_marked:
         _make_folders(folder, version)
-        note = _mark(folder, version, job_id)[1]
+        note = _mark(folder, version, marker)[1]
     answer: dict[str, Any] = {"key": f"{path}:{_identity(status)}"}
     if answer["key"] != known_key:
         answer.update(_examine_version(folder, version))
@@ -97,16 +97,16 @@ def _survey_version(folder: str, version: str, known_key: str, job_id: str) -> d
     return answer
 
 
-def _mark(folder: str, version: str, job_id: str) -> tuple[bool, str]:
+def _mark(folder: str, version: str, marker: str) -> tuple[bool, str]:
     """Mark a version as used by a job: an empty file; give False where its folder is missing, and what went wrong.
 
     The folders are root's, in one that was looked at: nobody else can have put a link there.
     """
-    if not job_id:
+    if not marker:
         return True, ""
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        os.close(os.open(f"{folder}/{USES}/{version}/{job_id}", flags, 0o644))
+        os.close(os.open(f"{folder}/{USES}/{version}/{marker}", flags, 0o644))
     except FileNotFoundError:
         return False, f"{folder}/{USES}/{version} cannot be made: jobs are not marked as users of this version"
     except OSError as error:

@@ -36,7 +36,7 @@ class Version(NamedTuple):
     """Why it cannot be used; empty where nothing is seen. The library is not loaded for this."""
 
     is_current: bool
-    jobs: frozenset[int]
+    jobs: frozenset[str]
     """Jobs that got it, and may still run."""
 
 
@@ -164,7 +164,7 @@ def activate(root: str, version_id: str) -> None:
         point(f"{root}/{CURRENT}", f"{VERSIONS}/{version_id}")
 
 
-def remove_version(root: str, version_id: str, ended: Collection[int] | None) -> None:
+def remove_version(root: str, version_id: str, ended: Collection[str] | None) -> None:
     """Remove a version with what is known of its use.
 
     Args:
@@ -213,12 +213,12 @@ def changing(root: str) -> Iterator[None]:
         yield
 
 
-def _check_unused(root: str, version_id: str, ended: Collection[int] | None) -> None:
+def _check_unused(root: str, version_id: str, ended: Collection[str] | None) -> None:
     if ended is None:
         return
     jobs = read_use(f"{root}/{USES}", version_id).jobs.difference(ended)
     if jobs:
-        shown = ", ".join(map(str, sorted(jobs)[:5])) + ("…" if len(jobs) > 5 else "")
+        shown = ", ".join(sorted(jobs)[:5]) + ("…" if len(jobs) > 5 else "")
         raise VersionNotUsable(
             f"{version_id} is in use by job {shown}", hint="wait until it has ended, or remove it with --force"
         )

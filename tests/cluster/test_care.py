@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
 ACTIVE = "from slurm_fsx_tools.slurm import CommandClient; print(*sorted(CommandClient().active_jobs()))"
+CLUSTER_NAME = "from slurm_fsx_tools.slurm import CommandClient; print(CommandClient().cluster_name())"
 TOOLS = ("quay.io_x_tool-1", "quay.io_x_tool-2", "quay.io_x_tool-3")
 SAY_ID = '#!/bin/sh\necho "$SLURM_JOB_ID"\nsleep 300\n'
 
@@ -35,6 +36,7 @@ def site(bare_site: Site, tmp_path: Path) -> Iterator[Site]:
     bare_site.cluster.wait_until_idle()
     for name in TOOLS:
         (folder / f"{name}.sqsh").unlink(missing_ok=True)
+        shutil.rmtree(folder / f".slurm-fsx/uses/{name}.sqsh", ignore_errors=True)
     for image in tmp_path.glob("*.sqsh"):
         if not (folder / image.name).exists():
             shutil.copy2(image, folder)
@@ -133,6 +135,40 @@ def test_an_image_in_use_stays_and_goes_after_the_job_has_ended(site: Site) -> N
     assert site.srun(f"--container-name={TOOLS[2]}")[0]["IMAGE"] == TOOLS[2]
     missing = cluster.srun(f"--container-name={TOOLS[0]}", "true")
     assert f"no image is called '{TOOLS[0]}'" in missing.stderr
+
+
+def test_a_job_of_another_cluster_holds_an_image_and_one_of_our_own_only_while_it_runs(site: Site) -> None:
+    cluster = site.cluster
+    name = cluster.run_on("head", ["/opt/slurm-fsx/bin/python3", "-I", "-c", CLUSTER_NAME]).stdout.strip()
+    assert name == "lab"
+    for image, job in ((TOOLS[0], "west.7"), (TOOLS[1], f"{name}.4000000")):
+        folder = mark(cluster, image)
+        (folder / job).touch()
+        os.utime(folder, (0, 0))
+    found = prune(cluster)
+    assert found[f"{TOOLS[0]}.sqsh"] == (False, "job 7 of cluster west uses it")
+    assert found[f"{TOOLS[1]}.sqsh"][0]
+
+
+def test_the_cache_of_a_user_is_left_alone_while_that_user_has_a_job(site: Site) -> None:
+    cluster = site.cluster
+    cache = cluster.fsx / "containers/.slurm-fsx/caches/2001"
+    cache.mkdir(parents=True, exist_ok=True)
+    image = cache / "old.sqsh"
+    image.write_bytes(b"hsqs")
+    for path in (cache, image):
+        os.chown(path, 2001, 2001)
+    cache.chmod(0o700)
+    os.utime(image, (0, 0))
+    command = [COMMAND, "containers", "prune", "--caches", "--older-than", "30", "--yes"]
+    job = cluster.sbatch(SAY_ID)
+    cluster.wait_until(lambda: said_ids(job.output) == {job.id}, "the job running")
+    done = cluster.run_on("head", command)
+    assert (done.returncode, image.exists()) == (0, True), done.stderr
+    assert "its user has a running job" in done.stdout
+    cluster.cancel(job)
+    done = cluster.run_on("head", command)
+    assert (done.returncode, image.exists()) == (0, False), done.stderr
 
 
 def test_while_the_controller_is_away_nothing_goes(site: Site) -> None:

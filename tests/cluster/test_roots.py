@@ -22,6 +22,7 @@ STATE = "/var/lib/slurm-fsx/containers"
 IMAGE = "nvcr.io_nvidia_pytorch-24.03-py3"
 OLDER = "nvcr.io_nvidia_pytorch-24.01-py3"
 DATA = {"standin": "/var/lib/standin/{uid}", "pyxis": "/var/lib/enroot/data/user-{uid}"}
+NOTHING = "slurm-fsx: nothing to remove\n"
 
 
 @pytest.fixture
@@ -442,17 +443,38 @@ def test_many_prepares_of_one_name_make_one_mount(pyxis_site: Site, core_tool: P
     done = pyxis_site.cluster.run_on("n1", [COMMAND, "containers", "cleanup", "--dry-run"])
     assert "would remove mounts of pyxis_4000000_many of user 2001" in done.stdout
     assert len(mounts(pyxis_site)) == 1
-    for _ in range(2):
+    for said in ("", NOTHING):
+        done = pyxis_site.cluster.run_on("n1", [COMMAND, "containers", "cleanup"])
+        assert (done.returncode, done.stderr) == (0, said)
+    assert done.stdout == ""
+    assert_nothing_is_left(pyxis_site)
+
+
+def test_cleaning_up_reaches_a_mount_whose_user_has_closed_the_way_to_it(pyxis_site: Site, core_tool: Path) -> None:
+    node = pyxis_site.cluster.nodes["n1"]
+    run(pyxis_site, "srun --container-name=pytorch true")
+    arguments = [STATE, "/run/slurm-fsx", "/usr/local/bin/enroot", "2001", "4000000", "pyxis_4000000_shut"]
+    command = [str(core_tool), "prepare", *arguments, f"/fsx/containers/{IMAGE}.sqsh"]
+    assert node.run(command, env={"ASAN_OPTIONS": "detect_leaks=0"}).returncode == 0
+    assert len(mounts(pyxis_site)) == 1
+    folder = data(pyxis_site)
+    mode = folder.stat().st_mode & 0o777
+    folder.chmod(0)
+    try:
         done = pyxis_site.cluster.run_on("n1", [COMMAND, "containers", "cleanup"])
         assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == ""
+        assert mounts(pyxis_site) == []
+    finally:
+        folder.chmod(mode)
+        # As the user, it could not be removed, and it is the user's.
+        (folder / "pyxis_4000000_shut").rmdir()
     assert_nothing_is_left(pyxis_site)
 
 
 def test_cleaning_up_leaves_a_running_job_alone(pyxis_site: Site) -> None:
     job = start(pyxis_site, script="sleep 3; cat /etc/os-release")
     done = pyxis_site.cluster.run_on("n1", [COMMAND, "containers", "cleanup"])
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", NOTHING)
     assert pyxis_site.cluster.wait(job) == "COMPLETED"
     assert IMAGE in job.output
     assert_nothing_is_left(pyxis_site)

@@ -34,6 +34,7 @@ def test_a_job_is_read_in_slurms_own_words() -> None:
         node_list="gpu-[1-2]",
         container="pytorch:no_exec",
         nccl="off",
+        nodes=2,
     )
 
 

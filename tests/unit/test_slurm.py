@@ -12,11 +12,12 @@ from slurm_fsx_tools.slurm import CommandClient
 
 @pytest.fixture
 def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Makes a squeue in trouble of a shell script."""
+    """Makes Slurm's commands in trouble of a shell script."""
 
     def make(script: str) -> CommandClient:
-        (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "squeue").chmod(0o755)
+        for name in ("squeue", "scontrol"):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
         return CommandClient(timeout_s=5)
 
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
@@ -41,18 +42,28 @@ def test_a_squeue_that_hangs_is_ended(squeue) -> None:
         CommandClient(timeout_s=0.2).active_jobs()
 
 
-@pytest.mark.parametrize("answer", ["slurm is busy", "7_2 RUNNING", "-1 RUNNING", "RUNNING"])
+@pytest.mark.parametrize(
+    "answer", ["slurm is busy", "7_2 0 RUNNING", "-1 0 RUNNING", "7 ada RUNNING", "7 RUNNING", "RUNNING"]
+)
 def test_an_answer_that_is_no_list_of_jobs_does_not_pass_for_one(squeue, answer: str) -> None:
     with pytest.raises(SlurmUnavailable, match="squeue answered"):
-        squeue(f"echo '7 RUNNING'; echo '{answer}'").active_jobs()
+        squeue(f"echo '7 2001 RUNNING'; echo '{answer}'").active_jobs()
 
 
 def test_a_users_own_settings_of_squeue_do_not_choose_the_jobs(squeue, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SQUEUE_STATES", "SQUEUE_USERS", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
-    found = squeue("env | grep -q '^SQUEUE_\\|^SLURM_CLUSTERS' && exit 1; [ -n \"$SLURM_CONF\" ] && echo '7 RUNNING'")
-    assert found.active_jobs() == {7}
+    found = squeue(
+        "env | grep -q '^SQUEUE_\\|^SLURM_CLUSTERS' && exit 1; [ -n \"$SLURM_CONF\" ] && echo '7 2001 RUNNING'"
+    )
+    assert found.active_jobs() == {7: 2001}
+
+
+def test_a_cluster_whose_slurm_does_not_answer_has_no_name(squeue) -> None:
+    assert squeue("exit 1").cluster_name() == ""
+    assert squeue("echo Configuration data as of today").cluster_name() == ""
+    assert squeue("echo 'ClusterName             = east'; echo 'X = ClusterName'").cluster_name() == "east"
 
 
 @pytest.fixture

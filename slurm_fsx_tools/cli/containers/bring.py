@@ -18,7 +18,7 @@ from ...containers.imports.importing import plan_import
 from ...containers.imports.log import ImportLog
 from ...containers.imports.options import ImportOptions
 from ...containers.imports.queue import exit_code, import_all
-from ...containers.imports.state import read_states
+from ...containers.imports.state import DIED, FAILED, read_states
 from ...containers.names import ImageName
 from ...containers.refresh import refresh_index
 from ...containers.store import Store
@@ -27,7 +27,7 @@ from ...files import read_trusted
 from ...node.journal import printable
 from ...programs import StopSign
 from .progress import STYLES, choose_display
-from .text import complain, date, load_config, print_table, size
+from .text import complain, date, explain, load_config, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LIST_FILE = "config/containers.txt"
 SHIPPED_LIST = "share/slurm-fsx/containers.txt"
 _WATCH_EVERY_S = 1.0
+_FAILURES_SHOWN_S = 7 * 24 * 3600.0
 
 
 def _import_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -86,14 +87,15 @@ def sync(file: str | None, **how: Any) -> None:
     """
     images = _read_list(file)
     for mistake in images.mistakes:
-        click.echo(f"slurm-fsx: {printable(str(mistake))}", err=True)
+        explain(str(mistake), mistake.hint)
     _bring(images.images, len(images.mistakes), **how)
 
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Show it again every second, until no import is under way.")
+@click.option("--all", "is_all", is_flag=True, help="Also imports that failed or died more than 7 days ago.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
-def status(watch: bool, as_json: bool) -> None:
+def status(watch: bool, is_all: bool, as_json: bool) -> None:
     """Show how far imports are, on whatever host they run, and how the last one of each image ended.
 
     --json prints for each image: file; uri; phase (waiting, checking, downloading, unpacking, building, verifying,
@@ -101,17 +103,25 @@ def status(watch: bool, as_json: bool) -> None:
     updated_s, in seconds since 1970; text.
     """
     store = Store(load_config().config.below_fsx("containers"))
+
+    def read() -> list[ImportState]:
+        return [state for state in read_states(store) if is_all or not _is_past(state, time.time())]
+
     if as_json:
-        click.echo(json.dumps([state._asdict() for state in read_states(store)], indent=2))
+        click.echo(json.dumps([state._asdict() for state in read()], indent=2))
     elif not watch:
-        _print_states(read_states(store))
+        _print_states(read())
     elif sys.stdout.isatty():
-        _watch(store)
+        _watch(read)
     else:
-        while any(state.is_under_way for state in read_states(store)):
-            _print_states(read_states(store))
+        while any(state.is_under_way for state in read()):
+            _print_states(read())
             time.sleep(_WATCH_EVERY_S * 10)
-        _print_states(read_states(store))
+        _print_states(read())
+
+
+def _is_past(state: ImportState, now_s: float) -> bool:
+    return state.phase in (FAILED, DIED) and now_s - state.updated_s > _FAILURES_SHOWN_S
 
 
 def _read_list(file: str | None) -> ImageList:
@@ -169,7 +179,9 @@ def _bring(
     log = ImportLog(config.below_fsx("logs"))
     if background:
         _detach(log)
-    sys.exit(_import(names, mistakes, snapshot, store, options, jobs, log))
+    with options.stop.on_signals():
+        code = _import(names, mistakes, snapshot, store, options, jobs, log)
+    sys.exit(code)
 
 
 def _import(
@@ -182,9 +194,6 @@ def _import(
     log: ImportLog,
 ) -> int:
     """Import, publish, and give the exit code."""
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(sign) is not signal.SIG_IGN:
-            signal.signal(sign, lambda *_: options.stop.set())
     display = choose_display([name.file_name for name in dict.fromkeys(names)])
 
     def tell(progress: Progress) -> None:
@@ -218,16 +227,17 @@ def _print_failures(outcomes: Sequence[Outcome], log: ImportLog) -> None:
         error = outcome.error
         if error is None:
             continue
-        if isinstance(error, SlurmFsxError):
-            message, hint = error.message, error.hint
-        else:
-            message, hint = f"{error.filename or ''}: {error.strerror}".lstrip(": "), ""
-        click.echo(f"slurm-fsx: {outcome.name}: {printable(message)}", err=True)
-        if hint:
-            click.echo(f"           {hint}", err=True)
+        _explain(outcome.name, error)
         if isinstance(error, ImportFailed):
             click.echo(f"           log: {log.images}/{outcome.name.file_name}.log", err=True)
         log.write(f"{outcome.name}: {printable(str(error))}")
+
+
+def _explain(name: ImageName, error: SlurmFsxError | OSError) -> None:
+    if isinstance(error, SlurmFsxError):
+        explain(f"{name}: {error.message}", error.hint)
+    else:
+        explain(f"{name}: " + f"{error.filename or ''}: {error.strerror}".lstrip(": "), "")
 
 
 def _print_plans(names: Sequence[ImageName], mistakes: int, store: Store, options: ImportOptions) -> int:
@@ -236,7 +246,7 @@ def _print_plans(names: Sequence[ImageName], mistakes: int, store: Store, option
         try:
             plan = plan_import(name, store, options)
         except (SlurmFsxError, OSError) as error:
-            click.echo(f"slurm-fsx: {name}: {printable(str(error))}", err=True)
+            _explain(name, error)
             continue
         known += 1
         amount = size(plan.download_bytes) if plan.download_bytes else "-"
@@ -268,6 +278,9 @@ def _detach(log: ImportLog) -> None:
 
 
 def _print_states(states: Sequence[ImportState]) -> None:
+    if not states:
+        click.echo("slurm-fsx: no imports to show: see slurm-fsx containers sync", err=True)
+        return
     print_table(
         ("image", "state", "size", "host", "since", "note"),
         [
@@ -290,13 +303,13 @@ def _amount(state: ImportState) -> str:
     return size(state.done_bytes)
 
 
-def _watch(store: Store) -> None:
+def _watch(read: Callable[[], list[ImportState]]) -> None:
     from rich.live import Live
 
     before: dict[str, ImportState] = {}
     with Live(refresh_per_second=4) as live:
         while True:
-            states = read_states(store)
+            states = read()
             live.update(_draw(states, before))
             if not any(state.is_under_way for state in states):
                 return

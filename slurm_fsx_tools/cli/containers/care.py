@@ -13,24 +13,25 @@ import click
 
 from ...containers.care.pruning import DAY_S, Policy, judge
 from ...containers.care.removing import check_removable, file_of, remove_image
-from ...containers.care.user_caches import cached_images, remove_cached
+from ...containers.care.user_caches import cache_owners, cached_images, clean_cache
 from ...containers.care.verifying import AS_ROOT
 from ...containers.care.verifying import verify as verify_image
 from ...containers.catalogue import Catalogue
+from ...containers.imports.layers import forget_old_layers
 from ...containers.names import SUFFIX
 from ...containers.records import read_records
 from ...containers.refresh import refresh_index
 from ...containers.store import Store
-from ...errors import SlurmFsxError, SlurmUnavailable
+from ...errors import SlurmFsxError
 from ...node.journal import printable
-from ...slurm import CommandClient
-from ...uses import UNUSED, forget_ended, read_uses
-from .text import complain, load_config, print_table, size
+from ...uses import UNUSED, Activity, forget_ended, read_uses
+from ..activity import ask_slurm
+from .text import complain, explain, load_config, print_table, say_empty, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-    from ...config.model import Snapshot
+    from ...config.model import Config, Snapshot
     from ...containers.care.pruning import Verdict
     from ...containers.care.removing import Removal
     from ...containers.care.user_caches import CachedImage
@@ -70,12 +71,12 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
         click.echo(json.dumps([_describe(verification) for verification in found], indent=2))
     elif found:
         print_table(("state", "file", "checked"), [(_state(each), each.file, _checked(each)) for each in found])
+    else:
+        say_empty(store.folder)
     damaged = [verification for verification in found if verification.problem]
     if not as_json:
         for each in damaged:
-            click.echo(
-                f"slurm-fsx: {each.file} is {_state(each)}: {printable(each.problem)}\n           {each.hint}", err=True
-            )
+            explain(f"{each.file} is {_state(each)}: {each.problem}", each.hint)
     raise SystemExit(1 if damaged else 0)
 
 
@@ -96,14 +97,14 @@ def remove(names: tuple[str, ...], force: bool) -> None:
     _check_may_change(store)
     catalogue = Catalogue(store.folder)
     files = list(dict.fromkeys(file_of(name, catalogue) for name in names))
-    uses = read_uses(store.uses)
-    active = frozenset() if force else _ask_slurm(" or remove them with --force")
+    uses = read_uses(store.uses, time.time())
+    activity = Activity(()) if force else ask_slurm(snapshot.config, "images", "or remove them with --force")[0]
     removed, failed = [], 0
     for file in files:
         use = uses.get(file, UNUSED)
         try:
             if not force:
-                check_removable(file, catalogue, snapshot.config, use, active)
+                check_removable(file, catalogue, snapshot.config, use, activity)
             removed.append(remove_image(file, store, None if force else use.jobs, _say_who_imports))
         except (SlurmFsxError, OSError) as error:
             failed += 1
@@ -127,34 +128,37 @@ def remove(names: tuple[str, ...], force: bool) -> None:
 def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, dry_run: bool, as_json: bool) -> None:
     """Let go of images that are not needed any more; without --yes, only say which.
 
-    An image goes if it is not among the newest N of its repository (1, if only --older-than is given) and if it came,
-    and was last used, more than DAYS days ago. An image that an alias or a link names, or that a running job has
-    started from, always stays; if Slurm cannot be asked who runs, all do. Jobs that wait are not seen: choose DAYS
-    longer than your queue.
+    An image goes if it is not among the newest N of its repository (1 without --keep) and if it came, and was last
+    used, more than DAYS days ago; --yes wants one of the two. An image that an alias or a link names, or that a running
+    job has started from, always stays; if Slurm cannot be asked who runs, all do. Jobs that wait are not seen: choose
+    DAYS longer than your queue. The images of users who have running jobs stay in their caches. Layers that no import
+    has used for a day go with --yes, too.
     """
-    if (keep is None or caches) and older_than is None:
+    does = yes and not dry_run
+    if (keep is None or caches) and older_than is None and (does or caches):
         raise SlurmFsxError(
             "nothing says which images to keep",
             hint="give --older-than DAYS" + ("" if caches else ", --keep N or both"),
         )
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
-    does = yes and not dry_run
     if does:
         _check_may_change(store)
     if caches:
-        _prune_caches(store, older_than or 0, does, as_json)
-        return
+        raise SystemExit(_prune_caches(store, snapshot.config, older_than or 0, does, as_json))
     catalogue = Catalogue.scan(store.folder)
-    uses = read_uses(store.uses)
-    active = _ask_slurm("")
+    uses = read_uses(store.uses, time.time())
+    activity, _ = ask_slurm(snapshot.config, "images", "then try again")
     policy = Policy(DEFAULT_KEEP if keep is None else keep, older_than or 0)
-    verdicts = judge(catalogue, snapshot.config, policy, read_records(store), uses, active, time.time())
+    verdicts = judge(catalogue, snapshot.config, policy, read_records(store), uses, activity, time.time())
     _print_verdicts(verdicts, as_json)
     going = [verdict.image for verdict in verdicts if verdict.goes]
     if not does:
         total = sum(image.size_bytes for image in going)
-        click.echo(_proposal(len(going), total), err=True)
+        click.echo(
+            _proposal(len(going), total, "--yes" if keep is not None or older_than is not None else "--keep 1 --yes"),
+            err=True,
+        )
         return
     removed, failed = [], 0
     for image in going:
@@ -164,17 +168,32 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
-    forget_ended(store.uses, uses, active)
+    forget_ended(store.uses, uses, activity, lambda file: os.path.lexists(store.path(file)))
+    _say_layers(forget_old_layers(store, time.time()))
     _finish(removed, snapshot)
     raise SystemExit(1 if failed else 0)
 
 
-def _prune_caches(store: Store, older_than_days: float, does: bool, as_json: bool) -> None:
-    before_s = time.time() - older_than_days * DAY_S
+def _prune_caches(store: Store, config: Config, older_than_days: float, does: bool, as_json: bool) -> int:
+    """Clean users' caches, or say what would go; give the exit code."""
+    now_s = time.time()
     images = cached_images(store)
-    going = [image for image in images if image.used_s < before_s]
-    gone: list[CachedImage] = [image for image in going if remove_cached(store, image)] if does else []
-    rows = [_cached_row(image, image in (gone if does else going), time.time()) for image in images]
+    _, busy = ask_slurm(config, "images", "then try again")
+    going = [image for image in images if image.used_s < now_s - older_than_days * DAY_S and image.uid not in busy]
+    gone: list[CachedImage] = []
+    layer_bytes = failed = 0
+    for uid in cache_owners(store) if does else ():
+        if uid in busy:
+            continue
+        try:
+            removed, freed_bytes = clean_cache(store, uid, [image for image in going if image.uid == uid], now_s)
+        except (SlurmFsxError, OSError) as error:
+            failed += 1
+            click.echo(f"slurm-fsx: the cache of user {uid}: {printable(str(error))}", err=True)
+            continue
+        gone += removed
+        layer_bytes += freed_bytes
+    rows = [_cached_row(image, image in (gone if does else going), busy, now_s) for image in images]
     if as_json:
         click.echo(
             json.dumps([dict(zip(("uid", "file", "size_bytes", "goes", "reason"), row)) for row in rows], indent=2)
@@ -184,13 +203,21 @@ def _prune_caches(store: Store, older_than_days: float, does: bool, as_json: boo
             (_goes(goes), str(uid), size(size_bytes), file, reason) for uid, file, size_bytes, goes, reason in rows
         ]
         print_table(("", "user", "size", "file", "why"), shown)
+    _say_layers(layer_bytes)
     total = sum(image.size_bytes for image in (gone if does else going))
     done = f"{_images(len(gone))} removed, {size(total)} freed" if does else _proposal(len(going), total)
     click.echo(done, err=True)
+    return 1 if failed else 0
 
 
-def _cached_row(image: CachedImage, goes: bool, now_s: float) -> tuple[int, str, int, bool, str]:
-    return image.uid, image.file, image.size_bytes, goes, f"last used {(now_s - image.used_s) / DAY_S:.0f} days ago"
+def _cached_row(image: CachedImage, goes: bool, busy: Collection[int], now_s: float) -> tuple[int, str, int, bool, str]:
+    used = f"last used {(now_s - image.used_s) / DAY_S:.0f} days ago"
+    return image.uid, image.file, image.size_bytes, goes, "its user has a running job" if image.uid in busy else used
+
+
+def _say_layers(freed_bytes: int) -> None:
+    if freed_bytes:
+        click.echo(f"layers of earlier imports removed, {size(freed_bytes)} freed", err=True)
 
 
 def _say_who_imports(owner: Owner) -> None:
@@ -204,16 +231,6 @@ def _check_may_change(store: Store) -> None:
         return  # who lists it says so
     if os.geteuid() not in (0, owner):
         raise SlurmFsxError(f"the images in {store.folder} are not yours to remove", hint="run this as root")
-
-
-def _ask_slurm(otherwise: str) -> Collection[int]:
-    try:
-        return CommandClient().active_jobs()
-    except SlurmUnavailable as error:
-        raise SlurmUnavailable(
-            f"nobody knows which images are in use: {error.message}",
-            hint=f"{error.hint},{otherwise or ' then try again'}",
-        ) from error
 
 
 def _finish(removed: Collection[Removal], snapshot: Snapshot) -> None:
@@ -252,8 +269,8 @@ def _images(number: int) -> str:
     return "1 image" if number == 1 else f"{number} images"
 
 
-def _proposal(number: int, size_bytes: int) -> str:
-    return f"{_images(number)} would go, {size(size_bytes)}: run this again with --yes"
+def _proposal(number: int, size_bytes: int, how: str = "--yes") -> str:
+    return f"{_images(number)} would go, {size(size_bytes)}: run this again with {how}"
 
 
 def _goes(goes: bool) -> str:

@@ -29,7 +29,13 @@ def cleanup(dry_run: bool) -> None:
         raise SlurmFsxError("containers of others can be cleaned up by root only", hint="run it as root, on the node")
     config = load_snapshot(config_path(os.environ)).config
     verb = "would remove" if dry_run else "removing"
-    act = CleanUp(config, lambda text: click.echo(f"{verb} {text}"), dry_run, time.time())
+    told: list[str] = []
+
+    def report(text: str) -> None:
+        told.append(text)
+        click.echo(f"{verb} {text}")
+
+    act = CleanUp(config, report, dry_run, time.time())
     act.run()
     copies = LocalCopies.configured(config)
     if copies is not None and not dry_run:
@@ -37,7 +43,10 @@ def cleanup(dry_run: bool) -> None:
         lock = copies.lock()
         if lock is not None:
             with lock:
-                copies.clean()
+                for name in copies.clean():
+                    report(f"{name} in {copies.folder}, which is no whole copy")
     for failure in act.failures:
         click.echo(f"slurm-fsx: not removed: {failure}", err=True)
+    if not told and not act.failures:
+        click.echo("slurm-fsx: nothing to remove", err=True)
     sys.exit(1 if act.failures else 0)

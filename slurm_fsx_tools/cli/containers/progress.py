@@ -141,7 +141,7 @@ class Bars:
         self._bars.update(task, completed=progress.done_bytes if progress.phase != FAILED else 0)
         if ended:
             self._bars.stop_task(task)
-        if progress.text and progress.phase in (WAITING, KEPT):  # why one failed is told at the end
+        if progress.text and progress.phase in (WAITING, KEPT, FAILED):
             line = f"{_short(progress.file)}: {printable(progress.text)}"
             self._console.print(self._text(line, style=STYLES[progress.phase]))
 

@@ -22,7 +22,7 @@ from ...errors import ImageNotFound, SlurmFsxError
 from ...node.journal import printable
 from ...plugins import load_plugins
 from ...uses import read_uses
-from .text import complain, date, load_config, print_table, size, utc
+from .text import complain, date, load_config, print_table, say_empty, size, utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,9 +42,10 @@ def list_images(as_json: bool) -> None:
 
     Files that are no images are named on stderr, with the reason.
 
-    --json prints an object: folder; images, each with names (the shortest first), registry, repository, tag, digest,
-    size_bytes, modified, path, record (what an imported one was made from; else null) and jobs (that have started from
-    it and may still run); short_names, each with its path, or null and the error; rejects, each with file and reason.
+    --json prints an object: folder; images, each with names (the shortest first), registry, repository, tag, digest
+    (null where the name has none), size_bytes, modified, path, record (what an imported one was made from; else null)
+    and jobs (that have started from it and may still run); short_names, each with its path, or null and the error;
+    rejects, each with file and reason.
     """
     snapshot = load_config()
     store = Store(snapshot.config.below_fsx("containers"))
@@ -57,7 +58,10 @@ def list_images(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_describe_listing(listing, read_records(store), uses), indent=2))
         return
-    _print_images(listing, uses)
+    if listing.images:
+        _print_images(listing, uses)
+    else:
+        say_empty(listing.folder)
     if listing.short_names:
         click.echo()
         rows = [(name, _meaning(answer)) for name, answer in listing.short_names.items()]
@@ -79,8 +83,9 @@ def resolve(name: str, as_json: bool, submit: bool, partition: str) -> None:
 
     Exits with 1 if there is none, and names the nearest.
 
-    --json prints an object: name; path; uri, tag, digest, size_bytes and modified, which are null where a site plugin
-    chose a file elsewhere. Where there is no image, path is null, and error and nearest say more.
+    --json prints an object: name; path; uri, tag, digest, size_bytes and modified, which are null where they are not
+    known: a site plugin may choose a file elsewhere. Where there is no image, path is null, and error and nearest say
+    more.
     """
     # Nothing but its own answer may keep a submission from going on: a typo in the configuration goes to syslog.
     on_failure = _log if submit else complain
@@ -167,10 +172,11 @@ def _describe_listing(listing: Listing, records: dict[str, Record], uses: Mappin
             {
                 "names": listing.names(image),
                 **image.name._asdict(),
+                "digest": image.name.digest or None,
                 **_describe_file(image),
                 "path": image.path,
                 "record": _describe_record(records.get(_place(image))),
-                "jobs": sorted(uses[_place(image)].jobs) if _place(image) in uses else [],
+                "jobs": uses[_place(image)].ids if _place(image) in uses else [],
             }
             for image in sorted(listing.images)
         ],
@@ -199,7 +205,7 @@ def _describe_answer(name: str, path: str, config: Config) -> dict[str, Any]:
         "path": path,
         "uri": (image.name.uri or None) if image else None,
         "tag": image.name.tag if image else None,
-        "digest": image.name.digest if image else None,
+        "digest": (image.name.digest or None) if image else None,
         **(_describe_file(image) if image else {"size_bytes": None, "modified": None}),
     }
 

@@ -33,6 +33,18 @@ def complain(what: str, error: BaseException) -> None:
     click.echo(f"slurm-fsx: skipped: {printable(f'{what}: {error}')}", err=True)
 
 
+def explain(message: str, hint: str) -> None:
+    """Say on stderr what went wrong, and on a line of its own what to do."""
+    click.echo(f"slurm-fsx: {printable(message)}", err=True)
+    if hint:
+        click.echo(f"           {printable(hint)}", err=True)
+
+
+def say_empty(folder: str) -> None:
+    """Say on stderr, since stdout is for results, that there are no images."""
+    click.echo(f"slurm-fsx: no images in {folder}: see slurm-fsx containers sync", err=True)
+
+
 def size(size_bytes: float) -> str:
     """Give a size as people read it."""
     for unit in ("B", "KiB", "MiB"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,19 +100,17 @@ def install_version(**how: Any) -> None:
             hint="mend what is said above; nothing was begun",
         )
     os.umask(0o022)
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(sign) is not signal.SIG_IGN:
-            signal.signal(sign, lambda *_: stop.set())
     reporter = choose_reporter(request.steps)
     try:
-        installed = install(
-            request,
-            Programs(environment, stop, BUILD_STALL_S),
-            reporter,
-            anew=how["anew"],
-            wait=how["wait"],
-            on_wait=_say_who_installs,
-        )
+        with stop.on_signals():
+            installed = install(
+                request,
+                Programs(environment, stop, BUILD_STALL_S),
+                reporter,
+                anew=how["anew"],
+                wait=how["wait"],
+                on_wait=_say_who_installs,
+            )
     except StepFailed as error:
         _stop(reporter)
         click.echo(f"the last lines of {error.log}:", err=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 
 import click
 
-from ...errors import SlurmFsxError, SlurmUnavailable
+from ...errors import SlurmFsxError
 from ...nccl import versions
 from ...nccl.installs.installing import discard_unfinished, unfinished
-from ...nccl.manifest import USES
+from ...nccl.manifest import USES, version_folder
 from ...node.journal import printable
-from ...slurm import CommandClient
-from ...uses import UNUSED, forget_ended, read_uses
+from ...uses import UNUSED, Activity, forget_ended, read_uses
+from ..activity import ask_slurm
 from .text import check_may_change, date, folders, load_config, print_table, publish_files
 
 _prefix = click.option("--prefix", metavar="FOLDER", help="Where the nccl folder is; fsx.root of the configuration.")
@@ -102,30 +104,24 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
 
     Exits with 1 if one stays.
     """
-    root, _ = folders(load_config(), prefix)
+    config = load_config()
+    root, _ = folders(config, prefix)
     check_may_change(root)
     failed = 0
     # Read before Slurm is asked: a job that starts in between has a marker that nobody takes for an old one.
-    uses = read_uses(f"{root}/{USES}")
-    active: frozenset[int] = frozenset() if force else _ask_slurm()
+    uses = read_uses(f"{root}/{USES}", time.time())
+    activity = Activity(()) if force else ask_slurm(config, "versions", "or remove them with --force")[0]
     for version_id in dict.fromkeys(ids):
         try:
             if not discard_unfinished(root, version_id):
-                ended = uses.get(version_id, UNUSED).jobs.difference(active)
+                use = uses.get(version_id, UNUSED)
+                ended = use.jobs.difference(activity.running(use))
                 versions.remove_version(root, version_id, None if force else ended)
             click.echo(f"removed {version_id}", err=True)
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {printable(version_id)} stays: {printable(str(error))}", err=True)
     if not force:
-        forget_ended(f"{root}/{USES}", {each: use for each, use in uses.items() if each not in ids}, active)
+        others = {each: use for each, use in uses.items() if each not in ids}
+        forget_ended(f"{root}/{USES}", others, activity, lambda each: os.path.isdir(version_folder(root, each)))
     raise SystemExit(1 if failed else 0)
-
-
-def _ask_slurm() -> frozenset[int]:
-    try:
-        return CommandClient().active_jobs()
-    except SlurmUnavailable as error:
-        raise SlurmUnavailable(
-            f"nobody knows which versions are in use: {error.message}", hint=f"{error.hint}, or remove with --force"
-        ) from error

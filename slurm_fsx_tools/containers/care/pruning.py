@@ -10,10 +10,10 @@ from ..resolution import alias_stems
 from .removing import links_to
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from ...config.model import Config
-    from ...uses import Use
+    from ...uses import Activity, Use
     from ..catalogue import Catalogue, Image
     from ..records import Record
 
@@ -44,7 +44,7 @@ def judge(
     policy: Policy,
     records: Mapping[str, Record],
     uses: Mapping[str, Use],
-    active: Collection[int],
+    activity: Activity,
     now_s: float,
 ) -> list[Verdict]:
     """Say of each image whether it goes, and why.
@@ -55,7 +55,7 @@ def judge(
         policy: What else stays.
         records: By file, for images that were imported: their age counts from the import.
         uses: By file, as read before Slurm was asked.
-        active: The jobs that Slurm has not ended.
+        activity: What Slurm says.
         now_s: Seconds since 1970.
 
     Returns:
@@ -76,7 +76,7 @@ def judge(
         for image in ordered:
             file = image.stem + SUFFIX
             use = uses.get(file, UNUSED)
-            jobs = sorted(use.jobs.intersection(active))
+            jobs = activity.running(use)
             record = records.get(file)
             begun_s = record.imported_s if record else image.modified_s
             age_days = (now_s - max(begun_s, use.last_s)) / DAY_S
@@ -87,7 +87,8 @@ def judge(
             elif file in links:
                 reason = f"{links[file][0]} is a link to it"
             elif jobs:
-                reason = f"job {jobs[0]} uses it" if len(jobs) == 1 else f"{len(jobs)} jobs use it, {jobs[0]} is one"
+                job = activity.words(jobs[0])
+                reason = f"job {job} uses it" if len(jobs) == 1 else f"{len(jobs)} jobs use it, {job} is one"
             elif image.stem in newest:
                 reason = f"is among the newest {policy.keep} of {repository}"
             elif age_days < policy.older_than_days:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...errors import ImageInUse, ImageNotFound, InvalidName, UntrustedFile
 from ...shared_lock import hold
 from ...uses import forget, read_use
+from ..imports.folders import make_lock_folder
+from ..imports.state import forget_state
 from ..names import SUFFIX, ImageName
 from ..records import remove_record
 from ..resolution import alias_stems
@@ -18,14 +20,12 @@ if TYPE_CHECKING:
 
     from ...config.model import Config
     from ...shared_lock import Owner
-    from ...uses import Use
+    from ...uses import Activity, Use
     from ..catalogue import Catalogue
     from ..store import Store
 
 LOCK_TIMEOUT_S = 30.0
 """How long an image's import is waited for; it holds the lock for as long as it takes."""
-
-_FOLDER_MODE = 0o755
 
 
 class Removal(NamedTuple):
@@ -61,7 +61,7 @@ def file_of(name: str, catalogue: Catalogue) -> str:
     )
 
 
-def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, active: Collection[int]) -> None:
+def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, activity: Activity) -> None:
     """Raise ImageInUse if an alias or link names this image, or a job that has not ended started from it.
 
     Args:
@@ -69,7 +69,7 @@ def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, a
         catalogue: Its and other images.
         config: Its aliases count.
         use: Who uses it, as read before Slurm was asked.
-        active: The jobs that Slurm has not ended.
+        activity: What Slurm says.
     """
     stem = file[: -len(SUFFIX)]
     alias = alias_stems(catalogue, config).get(stem)
@@ -78,10 +78,12 @@ def check_removable(file: str, catalogue: Catalogue, config: Config, use: Use, a
     links = links_to(catalogue).get(file)
     if links:
         raise ImageInUse(f"{file} is what the link {links[0]} leads to", hint=f"remove {links[0]} first")
-    jobs = sorted(use.jobs.intersection(active))
+    jobs = activity.running(use)
     if jobs:
         more = f" and {len(jobs) - 1} others" if len(jobs) > 1 else ""
-        raise ImageInUse(f"{file} is in use by job {jobs[0]}{more}", hint="wait until it has ended, or cancel it")
+        raise ImageInUse(
+            f"{file} is in use by job {activity.words(jobs[0])}{more}", hint="wait until it has ended, or cancel it"
+        )
 
 
 def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
@@ -95,9 +97,11 @@ def links_to(catalogue: Catalogue) -> dict[str, list[str]]:
 
 
 def remove_image(
-    file: str, store: Store, known_jobs: Collection[int] | None, on_wait: Callable[[Owner], None] | None = None
+    file: str, store: Store, known_jobs: Collection[str] | None, on_wait: Callable[[Owner], None] | None = None
 ) -> Removal:
-    """Remove an image with its record and what is known of its use; of a symbolic link, the link alone.
+    """Remove an image with its record and what is known of its import and use; of a symbolic link, the link alone.
+
+    The files of its lock stay, a few bytes: their numbers go on, so that whoever slept for long sees what it lost.
 
     A job that has it mounted keeps it until it ends on Lustre and local disks, as a file that is still open.
 
@@ -114,28 +118,22 @@ def remove_image(
         OSError: it cannot be removed.
         UntrustedFile: somebody else could write where records and locks are.
     """
-    _make_lock_folder(store)
-    with hold(os.path.join(store.locks, file), timeout_s=LOCK_TIMEOUT_S, on_wait=on_wait):
+    make_lock_folder(store, file)
+    with hold(store.lock(file), timeout_s=LOCK_TIMEOUT_S, on_wait=on_wait):
         folder_fd = os.open(store.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             status = os.stat(file, dir_fd=folder_fd, follow_symlinks=False)
             if not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                 raise UntrustedFile(f"{file} is neither a file nor a link", hint="see how it came there")
-            new_jobs = set() if known_jobs is None else read_use(store.uses, file).jobs.difference(known_jobs)
+            new_jobs: Collection[str] = (
+                () if known_jobs is None else read_use(store.uses, file).jobs.difference(known_jobs)
+            )
             if new_jobs:
                 raise ImageInUse(f"{file} is in use by job {min(new_jobs)}", hint="wait until it has ended")
             remove_record(store, file)
             os.unlink(file, dir_fd=folder_fd)
+            forget_state(store, file)
         finally:
             os.close(folder_fd)
         forget(store.uses, file)
     return Removal(file, status.st_size if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) else 0)
-
-
-def _make_lock_folder(store: Store) -> None:
-    for folder in (store.state, store.locks):
-        try:
-            os.mkdir(folder, _FOLDER_MODE)
-        except FileExistsError:
-            continue
-        os.chmod(folder, _FOLDER_MODE)

@@ -1,7 +1,7 @@
 """Images that users' own jobs imported, and which of them nobody has used for long.
 
-A cache belongs to its user, who can put there what he likes: so root goes by the descriptors of folders, follows no
-link, and removes nothing but names in that user's own folder.
+A cache belongs to its user, who can put there what he likes: so root looks by the descriptors of folders and follows no
+link, and becomes that user, in a child with a time limit, to remove something.
 """
 
 from __future__ import annotations
@@ -12,10 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import UntrustedFile
 from ...files import open_folder
+from ...shared_fs import SharedFs
+from ...shared_lock import try_hold
+from ..imports.folders import make_lock_folder
+from ..imports.layers import forget_old_layers
+from ..imports.state import forget_state
 from ..names import SUFFIX
+from ..store import Store
 
 if TYPE_CHECKING:
-    from ..store import Store
+    from collections.abc import Collection
+
+CLEAN_TIMEOUT_S = 120.0
+"""How long the cleaning of one user's cache may take."""
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -57,24 +66,84 @@ def cached_images(store: Store) -> list[CachedImage]:
     return sorted(found, key=lambda image: (image.used_s, image.uid, image.file))
 
 
-def remove_cached(store: Store, image: CachedImage) -> bool:
-    """Remove an image from its user's cache, unless it was used since it was listed; say whether it is gone.
+def cache_owners(store: Store) -> list[int]:
+    """List the users, by uid, whose caches this process may look into.
 
     Raises:
-        UntrustedFile, OSError: as for `cached_images`, or the image cannot be removed.
+        UntrustedFile, OSError: as for `cached_images`.
+    """
+    try:
+        caches_fd = _open_caches(store)
+    except FileNotFoundError:
+        return []
+    owners = []
+    try:
+        for name in os.listdir(caches_fd):
+            try:
+                uid, folder_fd = _open_cache(caches_fd, name)
+            except OSError:
+                continue
+            os.close(folder_fd)
+            owners.append(uid)
+    finally:
+        os.close(caches_fd)
+    return sorted(owners)
+
+
+def clean_cache(store: Store, uid: int, images: Collection[CachedImage], now_s: float) -> tuple[list[CachedImage], int]:
+    """Remove images from a user's cache, and layers that no import has used lately.
+
+    An image that was used since it was listed stays, and one that is being imported.
+
+    Args:
+        store: Whose caches.
+        uid: The user; none of that user's jobs runs.
+        images: What goes, as it was listed.
+        now_s: Seconds since 1970, for the layers.
+
+    Returns:
+        The images that are gone, and the bytes of the layers.
+
+    Raises:
+        UntrustedFile: somebody else could write where the caches are.
+        OSError: something cannot be removed.
+        SharedFsUnavailable: it takes too long.
     """
     caches_fd = _open_caches(store)
     try:
-        _, folder_fd = _open_cache(caches_fd, str(image.uid))
+        _, folder_fd = _open_cache(caches_fd, str(uid))
     finally:
         os.close(caches_fd)
+
+    def act() -> tuple[list[str], int]:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(os.fstat(folder_fd).st_gid)
+            os.setuid(uid)
+        os.fchdir(folder_fd)
+        cache = Store(".")
+        gone = [image.file for image in images if _remove(cache, image, folder_fd)]
+        return gone, forget_old_layers(cache, now_s)
+
     try:
+        files, freed_bytes = SharedFs(store.folder, CLEAN_TIMEOUT_S).look(act)
+    finally:
+        os.close(folder_fd)
+    return [image for image in images if image.file in files], freed_bytes
+
+
+def _remove(cache: Store, image: CachedImage, folder_fd: int) -> bool:
+    """Remove an image under its lock, as its user; say whether it is gone."""
+    make_lock_folder(cache, image.file)
+    lock = try_hold(cache.lock(image.file))
+    if lock is None:
+        return False
+    with lock:
         if _look(folder_fd, image.uid, image.file) != [image]:
             return False
         os.unlink(image.file, dir_fd=folder_fd)
         _remove_record(folder_fd, image)
-    finally:
-        os.close(folder_fd)
+        forget_state(cache, image.file)
     return True
 
 

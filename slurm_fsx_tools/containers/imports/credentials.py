@@ -62,7 +62,7 @@ def credentials_path(environ: Mapping[str, str]) -> str:
 
 
 def find_credentials(registry: str, path: str, environ: Mapping[str, str]) -> Credentials | None:
-    """Give who a registry knows us as; None where the file is missing or does not name it.
+    """Give who a registry knows us as; None where its file is out of reach or does not name it.
 
     Args:
         registry: ``nvcr.io``, ``localhost:5000``; lines name it with or without its port.
@@ -76,7 +76,8 @@ def find_credentials(registry: str, path: str, environ: Mapping[str, str]) -> Cr
     try:
         text = _read_private(path)
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        # A home that is closed to this user, as on a node without it, has no credentials for us.
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
             return None
         raise
     hosts = (registry, registry.partition(":")[0], *_OTHER_NAMES.get(registry, ()))

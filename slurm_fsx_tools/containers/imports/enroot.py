@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ...programs import find_program
+from ...programs import ProgramFailed, find_program
 from .credentials import FILE, enroot_file
 from .disk import sum_of_files
 
@@ -17,9 +17,27 @@ if TYPE_CHECKING:
 
 NAME = "enroot"
 
+_KEPT_LINES = 20
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _REGISTRIES = {"docker.io": "registry-1.docker.io"}
 _PASSED_ON = ("ENROOT_LIBRARY_PATH", "ENROOT_SYSCONF_PATH", "ENROOT_CONNECT_TIMEOUT", "ENROOT_MAX_CONNECTIONS")
+
+
+_NETWORK = (
+    *("curl: (", "error code: 5", "error code: 429", "too many requests", "could not resolve", "failed to connect"),
+    *("timed out", "timeout", "connection", "neither read nor wrote"),
+)
+"""What enroot and its curl say where the registry, or the way to it, is at fault: that may pass."""
+
+_FOR_EVER = ("error code: 40", "operation not permitted", "permission denied", "capabilities", "command not found")
+"""What they say where trying again changes nothing: a manifest of a kind that enroot does not ask for is a 404."""
+
+
+class Unfit(ProgramFailed):
+    """An image that enroot does not make, though the network is not at fault."""
+
+    is_final = False
+    """Whether it never will."""
 
 
 def missing() -> list[str]:
@@ -61,6 +79,11 @@ def fetch(work: Work) -> None:
     # By digest, in the tag's place: all releases take it so, and the tag cannot move in between.
     uri = f"docker://{registry}#{work.name.repository}:{work.manifest.digest}"
     total = work.manifest.size_bytes
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        work.say(line)
 
     def look() -> None:
         built = _size(work.output)
@@ -77,9 +100,14 @@ def fetch(work: Work) -> None:
                 *("--arch", _MACHINES.get(work.architecture, work.architecture), "--", uri),
             ],
             cwd=work.scratch,
-            on_line=work.say,
+            on_line=say,
             on_look=look,
         )
+    except ProgramFailed as error:
+        unfit = _unfit(error, said)
+        if unfit is None:
+            raise
+        raise unfit from error
     finally:
         os.unlink(path)
 
@@ -96,6 +124,18 @@ def drop_damaged(work: Work) -> None:
             os.unlink(f"{cache}/{digest}")
         except FileNotFoundError:
             pass
+
+
+def _unfit(error: ProgramFailed, said: list[str]) -> Unfit | None:
+    """Give the failure as enroot's own; None where the network is at fault."""
+    text = "\n".join([*said[-_KEPT_LINES:], error.message]).lower()
+    if any(sign in text for sign in _NETWORK):
+        return None
+    unfit = Unfit(error.message, error.hint)
+    if any(sign in text for sign in _FOR_EVER):
+        unfit.is_final = True
+        unfit.hint = "install skopeo and umoci, which are taken then: trying enroot again changes nothing"
+    return unfit
 
 
 def _squash_options() -> list[str]:

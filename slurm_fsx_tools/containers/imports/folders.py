@@ -57,6 +57,17 @@ def make_folders(store: Store) -> None:
         make_folder(path, mode)
 
 
+def make_lock_folder(store: Store, file: str) -> None:
+    """Make the folders above an image's lock, where they are missing.
+
+    Raises:
+        UntrustedFile: others could change what is in there.
+        OSError: a folder cannot be made.
+    """
+    for path in (store.state, store.locks, os.path.dirname(store.lock(file))):
+        make_folder(path, _OPEN)
+
+
 @contextmanager
 def scratch_folder(base: str) -> Iterator[str]:
     """Make a folder of our own on local disk, removed at the end, and remove those whose owner died.

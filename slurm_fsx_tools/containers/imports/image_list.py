@@ -16,6 +16,7 @@ class BadLine(NamedTuple):
     """Counted from 1."""
 
     reason: str
+    hint: str
 
     def __str__(self) -> str:
         return f"{self.file}:{self.number}: {self.reason}"
@@ -50,7 +51,7 @@ class ImageList(NamedTuple):
                 name = ImageName.parse(words[0])
                 _ = name.file_name  # it may be too long for a file
             except InvalidImageName as error:
-                mistakes.append(BadLine(file, number, str(error)))
+                mistakes.append(BadLine(file, number, error.message, error.hint))
             else:
                 images[name] = None
         return cls(tuple(images), tuple(mistakes))

@@ -13,15 +13,17 @@ from ...programs import ProgramFailed, Programs, find_program
 from ...shared_lock import Candidate, jittered
 from ..records import Record
 from ..squashfs import SUPERBLOCK_BYTES, why_unusable
+from . import skopeo as skopeo_importer
 from .budget import RegistryBudget
 from .credentials import credentials_path, find_credentials
-from .folders import make_folders, scratch_folder
+from .enroot import Unfit
+from .folders import make_folders, make_lock_folder, scratch_folder
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .options import Imported, ImportOptions, Plan
 from .publication import clear_staging, look_at, publish_image
 from .registry import RegistryClient
-from .state import CHECKING, DONE, FAILED, KEPT, UNCHANGED, VERIFYING, WAITING, Progress, StateFile, lock_path
+from .state import CHECKING, DONE, FAILED, KEPT, UNCHANGED, VERIFYING, WAITING, Progress, StateFile
 from .work import Work
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ def import_image(
     """
     file = file or name.file_name
     make_folders(store)
+    make_lock_folder(store, file)
     with _hold(store, file, options.stop, report) as lock:
         clear_staging(store, file)
         state = StateFile(store, file, name.uri, report, options.clock)
@@ -134,6 +137,7 @@ class _Import:
         self._folder = f"{store.staging}/{file}.{os.urandom(4).hex()}"
         self._staged = f"{self._folder}/image"
         self._local_is_full = False
+        self._importer = options.importer
         self._budget = RegistryBudget(
             store, name.registry, options.registry_slots, options.stop, options.other_stores, options.clock
         )
@@ -155,6 +159,13 @@ class _Import:
                 self._local_is_full = True
                 self._say(WAITING, f"{error.message}: unpacking on the shared file system instead")
             except (RegistryUnavailable, RegistryUntrustworthy, ProgramFailed) as error:
+                if isinstance(error, Unfit):
+                    if self._importer == "auto" and not skopeo_importer.missing():
+                        self._importer = skopeo_importer.NAME
+                        self._say(WAITING, f"{error.message}: taking skopeo and umoci instead")
+                        continue
+                    if error.is_final:
+                        raise
                 wait_s = self._options.retries.wait_s(attempt)
                 told_s = error.retry_after_s if isinstance(error, RegistryUnavailable) else None
                 if told_s is not None or isinstance(error, RegistryBusy):
@@ -179,7 +190,7 @@ class _Import:
             record = here.record
             assert record is not None
             return Imported(self._store.path(self._file), digest, record.sha256, record.size_bytes, False)
-        importer = choose_importer(self._options.importer)
+        importer = choose_importer(self._importer)
         manifest = client.manifest(self._name, digest, architecture)
         os.mkdir(self._folder, 0o700)
         with ExitStack() as stack:
@@ -293,7 +304,7 @@ class _Import:
 def _hold(store: Store, file: str, stop: StopSign, report: Callable[[Progress], None]) -> Iterator[SharedLock]:
     """Hold an image's lock, and tell whom we wait for."""
     told = None
-    with Candidate(lock_path(store, file)) as candidate:
+    with Candidate(store.lock(file)) as candidate:
         while True:
             lock = candidate.try_hold()
             if lock is not None:

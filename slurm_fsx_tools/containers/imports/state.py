@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import SlurmFsxError
-from ...files import read_trusted, write_atomically
+from ...files import read_trusted, remove, write_atomically
 from ...shared_lock import read_owner, try_hold
 
 if TYPE_CHECKING:
@@ -145,11 +145,13 @@ def _read_again(store: Store, file: str) -> ImportState | None:
 
 def _has_owner(store: Store, file: str) -> bool:
     """Whether somebody holds the image's lock."""
-    path = lock_path(store, file)
+    path = store.lock(file)
     try:
         if read_owner(path) is None:
             return False
         lock = try_hold(path)
+    except FileNotFoundError:
+        return False  # no folder of locks: nobody ever held it
     except (OSError, SlurmFsxError):
         return True  # we may not take it: what it says counts
     if lock is None:
@@ -158,6 +160,6 @@ def _has_owner(store: Store, file: str) -> bool:
     return False
 
 
-def lock_path(store: Store, file: str) -> str:
-    """Give the lock of an image: whoever imports it or removes it holds this."""
-    return f"{store.locks}/{file}"
+def forget_state(store: Store, file: str) -> None:
+    """Remove what is known of the last import of an image that is gone; its lock is ours."""
+    remove(f"{store.imports}/{file}{SUFFIX}")

@@ -31,7 +31,10 @@ FRESH_S = 300.0
 
 POLL_S = 0.4
 TRY_S = 2.0
-"""How often a waiter looks at the reference, and tries the lock: a thousand of them must not queue for it."""
+"""How often a waiter looks at the reference, and tries the lock, in a job of up to `CROWD` nodes."""
+
+CROWD = 100
+"""From so many nodes on, each looks and tries the less often: all of them together no more often than this many."""
 
 TELL_S = 30.0
 """How often a waiter says that it still waits."""
@@ -67,12 +70,23 @@ class OwnCache:
         store: Where it is, e.g. ``Store("/fsx/containers").cache(os.geteuid())``.
         architecture: Of the images; nodes of another kind have others.
         clock: Seconds since 1970, as the times of files have them.
+        nodes: How many ask at the same time, at most.
+        sleep: Waits for some seconds.
     """
 
-    def __init__(self, store: Store, architecture: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        architecture: str,
+        clock: Callable[[], float] = time.time,
+        nodes: int = 1,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self.store = store
         self.architecture = architecture
         self._clock = clock
+        self._pace = max(1.0, nodes / CROWD)
+        self._sleep = sleep
 
     def check(self) -> None:
         """See that the folder is this user's, and closed to everybody else; make what belongs in it.
@@ -152,7 +166,7 @@ class OwnCache:
             while True:
                 now_s = time.monotonic()
                 if now_s >= next_try_s:
-                    next_try_s = now_s + jittered(TRY_S)
+                    next_try_s = now_s + jittered(TRY_S * self._pace)
                     lock = candidate.try_hold()
                     if lock is not None:
                         try:
@@ -171,7 +185,7 @@ class OwnCache:
                             f"waiting for {name}: process {owner.pid} on {owner.host} pulls it since {since}"
                             + (f" ({so_far})" if so_far else "")
                         )
-                time.sleep(jittered(POLL_S))
+                self._sleep(jittered(POLL_S * self._pace))
                 path = self._answer(name, job_id, before)
                 if path is not None:
                     return path

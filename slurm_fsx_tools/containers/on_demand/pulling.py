@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
-from ...errors import RegistryUnavailable
+from ...errors import RegistryBusy, RegistryUnavailable
 from ...programs import find_program
 from ..imports import skopeo as skopeo_importer
+from ..imports.budget import RegistryBudget
+from ..imports.folders import make_folders
 from ..imports.importing import import_image, registry_client
 from ..imports.options import ImportOptions
 from ..imports.state import read_states
@@ -46,8 +47,12 @@ def pull(name: ImageName, cache: OwnCache, config: Config, job_id: str, say: Cal
 
     def bring() -> str:
         known = cache.last_known(name)
+        make_folders(cache.store)
+        budget = RegistryBudget(
+            cache.store, name.registry, options.registry_slots, options.stop, options.other_stores, options.clock
+        )
         try:
-            digest = _ask_digest(name, options, say, attempts=1 if known else options.retries.attempts)
+            digest = _ask_digest(name, options, budget, say, is_known=bool(known))
         except RegistryUnavailable as error:
             if not known:
                 raise
@@ -89,18 +94,31 @@ def choose_for_users() -> str:
     return "auto"
 
 
-def _ask_digest(name: ImageName, options: ImportOptions, say: Callable[[str], None], attempts: int) -> str:
+def _ask_digest(
+    name: ImageName, options: ImportOptions, budget: RegistryBudget, say: Callable[[str], None], is_known: bool
+) -> str:
+    """Ask for a digest, leaving the registry alone for as long as it wants.
+
+    Raises:
+        RegistryUnavailable: it did not answer; where the image is known, the first time.
+    """
     attempt = 0
     while True:
         attempt += 1
+        left_s = budget.paused_until_s() - options.clock()
+        if is_known and left_s > 0:
+            raise RegistryBusy(f"{name.registry} wants to be left alone for {left_s:.0f} s", hint="try again later")
+        budget.wait_for_pause(say)
         try:
             return registry_client(name, options).digest(name)
         except RegistryUnavailable as error:
-            if attempt >= attempts:
-                raise
             wait_s = max(options.retries.wait_s(attempt), error.retry_after_s or 0.0)
+            if error.retry_after_s is not None or isinstance(error, RegistryBusy):
+                budget.pause(wait_s)
+            if is_known or attempt >= options.retries.attempts:
+                raise
             say(f"{error.message}: trying again in {wait_s:.0f} s")
-            time.sleep(wait_s)
+            options.stop.sleep(wait_s)
 
 
 def _reporter(say: Callable[[str], None]) -> Callable[[Progress], None]:

@@ -70,11 +70,11 @@ def get(uri: str, snapshot: Snapshot, environ: Mapping[str, str]) -> str:
     """
     config = snapshot.config
     wanted = Wanted.parse(uri, config)
-    job_id, partition = _job(environ)
+    job_id, partition, nodes = _job(environ)
     shared_fs = SharedFs(config["fsx.root"], config["fsx.timeout"])
     store = Store(config.below_fsx("containers")).cache(os.geteuid())
     architecture = config["containers.architecture"]
-    cache = OwnCache(store, os.uname().machine if architecture == "auto" else architecture)
+    cache = OwnCache(store, os.uname().machine if architecture == "auto" else architecture, nodes=nodes)
     # In a child: where the file system hangs, this ends with a message.
     path, size_bytes, modified_ns, notes = shared_fs.look(lambda: _look(wanted, snapshot, partition, job_id, cache))
     if path:
@@ -145,10 +145,10 @@ def _nearest(path: str, size_bytes: int, modified_ns: int, config: Config) -> st
     return path
 
 
-def _job(environ: Mapping[str, str]) -> tuple[str, str]:
-    """Give the id and the partition of the job that this runs in; empty texts outside of jobs."""
+def _job(environ: Mapping[str, str]) -> tuple[str, str, int]:
+    """Give id, partition and number of nodes of the job that this runs in; empty texts outside of jobs."""
     try:
         job = Job.from_environment(environ)
     except ValueError:
-        return "", ""
-    return job.id, job.partition
+        return "", "", 1
+    return job.id, job.partition, job.nodes

@@ -162,6 +162,12 @@ class LocalCopies:
             source_fd = os.open(source_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(source_fd)
+                if _has_acl(source_fd):
+                    # Its mode does not say who may read it, and what was copied before can be read by others.
+                    remove(file, dir_fd=folder_fd)
+                    raise CannotCopy(
+                        f"{source_path} has an access control list", hint="give rights by owner, group and mode alone"
+                    )
                 if not stat.S_ISREG(status.st_mode):
                     raise UntrustedFile(f"{source_path} is no regular file", hint="remove it")
                 found = self.find(file, Identity.of(status))
@@ -190,11 +196,11 @@ class LocalCopies:
             os.close(folder_fd)
         return gone
 
-    def clean(self) -> None:
-        """Remove what copiers that died have left, and copies that are broken, under the lock."""
+    def clean(self) -> list[str]:
+        """Remove what copiers that died have left, and copies that are broken, under the lock; give their names."""
         folder_fd = self._open()
         try:
-            self._clean(folder_fd)
+            return self._clean(folder_fd)
         finally:
             os.close(folder_fd)
 
@@ -211,10 +217,13 @@ class LocalCopies:
             raise
         return fd
 
-    def _clean(self, folder_fd: int) -> None:
+    def _clean(self, folder_fd: int) -> list[str]:
+        gone = []
         for name in os.listdir(folder_fd):
             if name.startswith(_UNFINISHED) or (name.endswith(SUFFIX) and _is_broken(name, folder_fd)):
                 remove(name, dir_fd=folder_fd)
+                gone.append(name)
+        return gone
 
     def _make_room(self, folder_fd: int, file: str, size_bytes: int) -> None:
         if size_bytes > self._limit_bytes:
@@ -271,14 +280,19 @@ class LocalCopies:
                     is_there = os.path.samestat(now, os.stat(source_path, follow_symlinks=False))
                 except FileNotFoundError:
                     is_there = False
-                if not is_there or Identity.of(now) != Identity.of(status) or offset != status.st_size:
+                if (
+                    _has_acl(source_fd)
+                    or not is_there
+                    or Identity.of(now) != Identity.of(status)
+                    or offset != status.st_size
+                ):
                     raise CannotCopy(f"{source_path} was changed while it was copied", hint="copy it again")
                 reason = why_unusable(os.pread(fd, SUPERBLOCK_BYTES, 0), offset)
                 if not reason and sha256 and checksum.hexdigest() != sha256:
                     reason = f"its sha256 is {checksum.hexdigest()}, and was {sha256} when it was imported"
                 if reason:
                     raise CannotCopy(f"{source_path}: {reason}", hint="see: slurm-fsx containers verify")
-                _set_access(fd, status)
+                _set_access(fd, now)
                 _mark_used(fd, status)
             finally:
                 os.close(fd)
@@ -302,6 +316,15 @@ def _set_access(fd: int, source: os.stat_result) -> None:
     if os.geteuid() == 0:
         os.fchown(fd, source.st_uid, source.st_gid)
     os.fchmod(fd, stat.S_IMODE(source.st_mode) & 0o777)
+
+
+def _has_acl(fd: int) -> bool:
+    """Whether more, or less, than a file's mode says who may read it."""
+    try:
+        os.getxattr(fd, "system.posix_acl_access")
+    except OSError:
+        return False  # none, or a file system without
+    return True
 
 
 def _list(folder_fd: int) -> list[Copy]:

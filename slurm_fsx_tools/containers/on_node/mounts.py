@@ -14,6 +14,7 @@ from ...shared_fs import SharedFs
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_PLACE = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _END_S = 0.5
 
 
@@ -52,7 +53,10 @@ class FileSystem(NamedTuple):
 
 
 def unmount(mount: FileSystem, uid: int, gid: int, timeout_s: float) -> None:
-    """Take away a mount that lies in a user's folder: found with that user's rights, and only if it is that one.
+    """Take away a mount that lies in a user's folder, and only if it is that one.
+
+    It is found with that user's rights, since root may have none where the folder is shared (root_squash, FUSE); where
+    the user has closed the way there, with root's.
 
     Raises:
         OSError: it cannot be reached, or is busy beyond all measure.
@@ -62,9 +66,15 @@ def unmount(mount: FileSystem, uid: int, gid: int, timeout_s: float) -> None:
     def act() -> None:
         os.setegid(gid)
         os.seteuid(uid)
-        fd = os.open(mount.point, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = os.open(mount.point, _PLACE)
+        except OSError:
+            fd = -1
         os.seteuid(0)
         os.setegid(0)
+        if fd < 0:
+            fd = os.open(mount.point, _PLACE)
+        # Wherever the way led, links of the user's included: only what we look for goes.
         if os.fstat(fd).st_dev != mount.device:
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), mount.point)
         _umount2(f"/proc/self/fd/{fd}", _MNT_DETACH)

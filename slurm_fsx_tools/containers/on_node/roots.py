@@ -157,11 +157,13 @@ def running_jobs(runtime_dir: str, proc: str = "/proc") -> set[str]:
             continue
         try:
             with open(f"{proc}/{pid}/cmdline", "rb") as file:
+                # Anybody can call a process like that, and keep what is a dead job's for ever.
+                is_roots = os.stat(f"{proc}/{pid}").st_uid == 0
                 title = file.read(64)
         except OSError:
             continue  # it has ended
         # slurmstepd calls itself `slurmstepd: [JOB.STEP]`.
-        if title.startswith(b"slurmstepd: ["):
+        if is_roots and title.startswith(b"slurmstepd: ["):
             jobs.add(title[len(b"slurmstepd: [") :].partition(b".")[0].decode(errors="replace"))
     return jobs
 
@@ -293,7 +295,7 @@ class CleanUp:
         with self._failing(trash), contextlib.suppress(FileNotFoundError):
             names = os.listdir(trash)
             for name in names:
-                self._report(f"what {name.rpartition('.')[0]} has written")
+                self._report(f"what {name.rpartition('.')[0] or name} has written")
             if not self._dry_run:
                 empty_trash(trash, float("inf"))
 

@@ -20,7 +20,8 @@ DEEPEST = 32
 def empty_trash(path: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
     """Delete all that lies in a folder of root's, or as much as there is time for.
 
-    Only folders' own handles are used, and no link or mount is followed. Others may delete at the same time.
+    Only folders' own handles are used, and no link or mount is followed. Others may delete at the same time. An entry
+    that cannot be deleted keeps none of the others.
 
     Args:
         path: The folder; it stays.
@@ -31,7 +32,7 @@ def empty_trash(path: str, seconds: float, clock: Callable[[], float] = time.mon
         Whether the folder is empty now.
 
     Raises:
-        OSError: something cannot be deleted.
+        OSError: something cannot be deleted, of several the first; the rest is, as far as there was time.
     """
     deadline = clock() + seconds
     try:
@@ -40,10 +41,17 @@ def empty_trash(path: str, seconds: float, clock: Callable[[], float] = time.mon
         return True
     try:
         deletion = _Deletion(top, lambda: clock() > deadline)
+        failures: dict[str, OSError] = {}
         # Again, as long as something came up from the depth.
-        while names := os.listdir(top):
-            if not all(deletion.delete(name, top, 0) for name in names):
-                return False
+        while names := [name for name in os.listdir(top) if name not in failures]:
+            for name in names:
+                try:
+                    if not deletion.delete(name, top, 0):
+                        return False
+                except OSError as error:
+                    failures[name] = error
+        if failures:
+            raise next(iter(failures.values()))
         return True
     finally:
         os.close(top)

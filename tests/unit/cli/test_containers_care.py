@@ -127,7 +127,7 @@ def test_without_an_answer_of_slurm_nothing_goes(cluster, command: tuple[str, ..
 
 
 def test_prune_without_any_limit_is_refused(cluster) -> None:
-    for command in (("prune",), ("prune", "--caches"), ("prune", "--caches", "--keep", "1")):
+    for command in (("prune", "--yes"), ("prune", "--caches"), ("prune", "--caches", "--keep", "1")):
         done = cluster.run(*command)
         assert isinstance(done.exception, SlurmFsxError)
         assert "nothing says which images to keep" in str(done.exception)
@@ -174,6 +174,22 @@ class TestWithoutJobs:
             assert done.stderr == "1 image would go, 96 B: run this again with --yes\n"
         assert files(cluster) == {OLD, NEW}
 
+    def test_prune_without_options_proposes(self, cluster) -> None:
+        done = cluster.run("prune")
+        assert (done.exit_code, done.stdout) == (0, cluster.run("prune", "--keep", "1").stdout)
+        assert done.stderr.endswith("run this again with --keep 1 --yes\n")
+        assert files(cluster) == {OLD, NEW}
+
+    def test_prune_takes_old_layers_and_the_uses_of_what_is_gone(self, cluster) -> None:
+        layers = Path(store(cluster).layers, "sha256")
+        layers.mkdir(parents=True)
+        (layers / "old").write_bytes(b"1234")
+        os.utime(layers / "old", (0, 0))
+        Path(store(cluster).uses, "gone-1.sqsh").mkdir(parents=True)
+        done = cluster.run("prune", "--keep", "9", "--yes")
+        assert done.stderr == "layers of earlier imports removed, 4 B freed\n0 images removed, 0 B freed\n"
+        assert os.listdir(layers) == os.listdir(store(cluster).uses) == []
+
     def test_prune_does_it_when_told_to(self, cluster) -> None:
         done = cluster.run("prune", "--keep", "1", "--yes")
         assert done.exit_code == 0
@@ -192,12 +208,18 @@ class TestWithoutJobs:
         assert [(each["file"], each["goes"]) for each in found] == [(f"{NEW}.sqsh", False), (f"{OLD}.sqsh", True)]
 
 
-def test_prune_of_caches_asks_no_slurm_and_spares_what_was_used_lately(cluster) -> None:
+def fill_cache(cluster) -> Path:
     cache = Path(store(cluster).caches, str(os.geteuid()))
     cache.mkdir(parents=True)
     for file, days in (("old.sqsh", 20), ("new.sqsh", 3)):
         (cache / file).write_bytes(b"hsqs")
         os.utime(cache / file, (time.time() - days * DAY_S,) * 2)
+    return cache
+
+
+@pytest.mark.usefixtures("idle_slurm")
+def test_prune_of_caches_spares_what_was_used_lately(cluster) -> None:
+    cache = fill_cache(cluster)
     done = cluster.run("prune", "--caches", "--older-than", "7")
     assert done.stderr == "1 image would go, 4 B: run this again with --yes\n"
     done = cluster.run("prune", "--caches", "--older-than", "7", "--yes", "--json")
@@ -205,5 +227,18 @@ def test_prune_of_caches_asks_no_slurm_and_spares_what_was_used_lately(cluster) 
         ("old.sqsh", True),
         ("new.sqsh", False),
     ]
-    assert os.listdir(cache) == ["new.sqsh"]
+    assert {path.name for path in cache.glob("*.sqsh")} == {"new.sqsh"}
     assert files(cluster) == {OLD, NEW}
+
+
+def test_prune_of_caches_spares_users_with_jobs_and_all_where_slurm_is_away(cluster, tmp_path: Path) -> None:
+    cache = fill_cache(cluster)
+    command = ("prune", "--caches", "--older-than", "7", "--yes")
+    assert isinstance(cluster.run(*command).exception, SlurmUnavailable)
+    squeue = tmp_path / "bin/squeue"
+    squeue.write_text(f"#!/bin/sh\necho '7 {os.geteuid()} RUNNING'\n")
+    squeue.chmod(0o755)
+    done = cluster.run(*command)
+    assert done.stderr == "0 images removed, 0 B freed\n"
+    assert done.stdout.count("its user has a running job") == 2
+    assert {path.name for path in cache.glob("*.sqsh")} == {"old.sqsh", "new.sqsh"}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from slurm_fsx_tools.containers.care.pruning import DAY_S, Policy, Verdict, judge
 from slurm_fsx_tools.containers.records import Record
-from slurm_fsx_tools.uses import Use
+from slurm_fsx_tools.uses import Activity, Use
 
 NOW_S = 1_700_000_000.0
 TAGS = ("24.01", "24.02", "24.9", "24.10")
@@ -29,7 +29,9 @@ def verdicts(
     uses: dict[str, Use] | None = None,
     active: frozenset[int] = frozenset(),
 ) -> dict[str, Verdict]:
-    found = judge(site.scan(), site.config, Policy(keep, older_than_days), records or {}, uses or {}, active, NOW_S)
+    found = judge(
+        site.scan(), site.config, Policy(keep, older_than_days), records or {}, uses or {}, Activity(active), NOW_S
+    )
     return {verdict.image.stem: verdict for verdict in found}
 
 
@@ -80,7 +82,7 @@ def test_an_image_that_was_used_lately_stays(tools) -> None:
 
 
 def test_an_image_that_a_running_job_uses_stays_and_one_of_an_ended_job_goes(tools) -> None:
-    uses = {f"{TOOL}24.01.sqsh": Use(frozenset({7, 9}), 0), f"{TOOL}24.02.sqsh": Use(frozenset({8}), 0)}
+    uses = {f"{TOOL}24.01.sqsh": Use(frozenset({"7", "9"}), 0), f"{TOOL}24.02.sqsh": Use(frozenset({"8"}), 0)}
     found = verdicts(tools, keep=1, uses=uses, active=frozenset({9, 10}))
     assert found[TOOL + "24.01"].reason == "job 9 uses it"
     assert found[TOOL + "24.02"].goes
@@ -132,7 +134,7 @@ def test_whatever_the_policy_no_image_goes_that_is_needed(
         uses = {}
         for stem, (age_days, jobs, used_days) in files.items():
             os.utime(site.folder / f"{stem}.sqsh", (NOW_S - age_days * DAY_S,) * 2)
-            uses[f"{stem}.sqsh"] = Use(jobs, NOW_S - used_days * DAY_S)
+            uses[f"{stem}.sqsh"] = Use(frozenset(map(str, jobs)), NOW_S - used_days * DAY_S)
         found = verdicts(site, keep, older_than_days, uses=uses, active=active)
     assert set(found) == set(files)
     left = set(files) - going(found)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,18 @@ def test_where_no_line_or_no_file_names_it_there_are_none(path: str) -> None:
     assert find_credentials("quay.io", path, {}) is None
     assert find_credentials("half.example", path, {}) is None
     assert find_credentials("nvcr.io", "/nonexistent/.credentials", {}) is None
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_where_the_home_is_closed_to_the_user_there_are_none(path: str) -> None:
+    folder = Path(path).parent
+    folder.chmod(0o700)
+    code = (
+        "import os, sys\nfrom slurm_fsx_tools.containers.imports.credentials import find_credentials\n"
+        "os.setresuid(2001, 2001, 2001)\nprint(find_credentials('nvcr.io', sys.argv[1], {}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
 
 
 def test_a_command_is_not_run(path: str, tmp_path: Path) -> None:

@@ -15,16 +15,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.registry import Image, Layer, Registry
+from lab.registry import FaultyProxy, Image, Layer, Registry, failing
 from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.containers.imports.budget import RegistryBudget
 from slurm_fsx_tools.containers.imports.importing import import_image
 from slurm_fsx_tools.containers.index import update_index
 from slurm_fsx_tools.containers.names import ImageName
-from slurm_fsx_tools.containers.on_demand.own_cache import OwnCache
-from slurm_fsx_tools.containers.on_demand.pulling import options_for
+from slurm_fsx_tools.containers.on_demand.own_cache import POLL_S, OwnCache
+from slurm_fsx_tools.containers.on_demand.pulling import options_for, pull
 from slurm_fsx_tools.containers.on_demand.wanted import Wanted
 from slurm_fsx_tools.containers.store import Store
 from slurm_fsx_tools.errors import SlurmFsxError, UntrustedFile
+from slurm_fsx_tools.programs import StopSign
+from slurm_fsx_tools.shared_lock import try_hold
 
 PYTORCH = "nvcr.io_nvidia_pytorch-24.03-py3"
 
@@ -411,17 +414,67 @@ def test_a_puller_that_lost_its_lock_takes_what_its_successor_brought(home: Home
         lock = f"{cache.store.locks}/reference-{cache._key(name)}"
         numbers = [int(path.suffix[1:]) for path in Path(cache.store.locks).glob(f"{os.path.basename(lock)}.*")]
         other = OwnCache(home.cache(), "elsewhere")
-        path = other.fetch(name, "1", lambda: pull(other), talk.append, lambda owner: "")
+        path = other.fetch(name, "1", lambda: bring(other), talk.append, lambda owner: "")
         reference = Path(other._path(name)).read_bytes()
         Path(f"{lock}.{max(numbers) + 1}").write_bytes(b"")
         Path(cache._path(name)).write_bytes(reference)
         Path(cache._path(name)).chmod(0o600)
         return os.path.basename(path)
 
-    def pull(cache: OwnCache) -> str:
+    def bring(cache: OwnCache) -> str:
         import_image(name, cache.store, options_for(name, home.config), lambda progress: None, "pulled.sqsh")
         return "pulled.sqsh"
 
     path = cache.fetch(name, "1", pull_too_long, talk.append, lambda owner: "")
     assert path == home.cache().path("pulled.sqsh")
     assert any("taken over" in line for line in talk)
+
+
+def test_the_more_nodes_a_job_has_the_less_often_each_of_them_looks(home: Home, registry: Registry) -> None:
+    name = ImageName.parse(push(registry, "team/many"))
+    home.own_cache().check()
+    other = home.own_cache()
+    holder = try_hold(f"{other.store.locks}/reference-{other._key(name)}")
+    assert holder is not None
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 20:
+            # What the one that was waited for brings, with the lock that it had.
+            holder.release()
+            other.fetch(name, "1", lambda: bring(other), lambda text: None, lambda owner: "")
+
+    def bring(cache: OwnCache) -> str:
+        import_image(name, cache.store, options_for(name, home.config), lambda progress: None, "pulled.sqsh")
+        return "pulled.sqsh"
+
+    crowd = OwnCache(home.cache(), os.uname().machine, nodes=1000, sleep=sleep)
+    assert crowd.fetch(name, "1", lambda: bring(crowd), lambda text: None, lambda owner: "").endswith("pulled.sqsh")
+    assert len(waits) == 20
+    assert all(POLL_S * 5 <= wait <= POLL_S * 15 for wait in waits)
+
+
+def test_a_users_own_pull_keeps_the_rest_that_a_registry_wants_and_asks_others_to(
+    home: Home, registry: Registry
+) -> None:
+    with FaultyProxy(registry).running() as proxy:
+        repository = push(registry, "team/busy").rpartition("/team/")[2]
+        uri = f"docker://{proxy.host}/team/{repository}"
+        config = Config({**home.config.as_dict(), "containers.http_registries": [proxy.host]})
+        cache = home.own_cache()
+        cache.check()
+        talk: list[str] = []
+        proxy.faults.append(failing(1, 429, {"Retry-After": "2"}))
+        path = pull(ImageName.parse(uri), cache, config, "1", talk.append)
+        (first, _), (second, _) = proxy.times[:2]
+        assert second - first >= 2
+        assert os.path.exists(f"{cache.store.registries}/{proxy.host}.json")
+        # What is here is taken at once where the registry wants to be left alone, and nobody asks it.
+        os.mkdir(home.store.registries)
+        RegistryBudget(home.store, proxy.host, 1, StopSign()).pause(3600)
+        asked = len(proxy.times)
+        os.utime(cache._path(ImageName.parse(uri)), (0, 0))
+        assert pull(ImageName.parse(uri), cache, config, "2", talk.append) == path
+        assert len(proxy.times) == asked
+        assert "wants to be left alone for 3" in talk[-1]

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -111,6 +112,28 @@ def test_an_image_that_becomes_private_has_a_private_copy_from_the_next_time_on(
     source.chmod(0o600)
     disk.stage("a.sqsh")
     assert os.stat(disk.folder / "a.sqsh").st_mode & 0o777 == 0o600
+
+
+def set_acl(path: Path, *entries: tuple[int, int, int]) -> None:
+    """Give a file an access control list, as the kernel takes it: tag, rights and id of each entry."""
+    data = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", data)
+    except OSError as error:
+        pytest.skip(f"no access control lists here: {error}")
+
+
+def test_an_image_with_an_access_control_list_has_no_copy(disk: Disk) -> None:
+    path = disk.add("a.sqsh", mode=0o640)
+    nobody = 2**32 - 1
+    user, group, mask = (2, 4, 2001), (4, 0, nobody), (16, 4, nobody)
+    disk.stage("a.sqsh")
+    set_acl(path, (1, 6, nobody), user, group, mask, (32, 0, nobody))
+    assert path.stat().st_mode & 0o777 == 0o640  # by which the group could read it, and it cannot
+    for _ in range(2):
+        with pytest.raises(CannotCopy, match="has an access control list"):
+            disk.stage("a.sqsh")
+        assert disk.files == []
 
 
 def test_what_was_not_used_for_longest_goes_first(disk: Disk) -> None:

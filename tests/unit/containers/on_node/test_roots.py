@@ -138,6 +138,7 @@ def test_a_root_that_is_being_prepared_is_left_alone_and_told(node: Node) -> Non
     assert roots(node) == ["pyxis_7_a"]
 
 
+@pytest.mark.usefixtures("needs_root")
 def test_jobs_are_known_by_the_prologs_file_and_by_their_steps(tmp_path: Path) -> None:
     (tmp_path / "run/jobs").mkdir(parents=True)
     (tmp_path / "run/jobs/12.env").touch()
@@ -150,6 +151,44 @@ def test_jobs_are_known_by_the_prologs_file_and_by_their_steps(tmp_path: Path) -
         (tmp_path / "proc" / pid).mkdir(parents=True)
         (tmp_path / "proc" / pid / "cmdline").write_bytes(title)
     assert running_jobs(str(tmp_path / "run"), str(tmp_path / "proc")) == {"12", "13"}
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_a_users_process_that_calls_itself_a_step_is_none(tmp_path: Path) -> None:
+    for pid, owner in {"17": 0, "18": 2001}.items():
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+        (tmp_path / "proc" / pid / "cmdline").write_bytes(f"slurmstepd: [{pid}.0]\0".encode())
+        os.chown(tmp_path / "proc" / pid, owner, owner)
+    assert running_jobs(str(tmp_path / "run"), str(tmp_path / "proc")) == {"17"}
+
+
+def test_what_is_in_the_trash_is_told_by_its_whole_name_where_it_has_no_time(node: Node) -> None:
+    (node.state / "trash/left").mkdir()
+    (node.state / "trash/2001.pyxis_7_a.123").mkdir()
+    assert sorted(node.clean_up()) == ["what 2001.pyxis_7_a has written", "what left has written"]
+
+
+@pytest.mark.usefixtures("needs_root")
+@pytest.mark.parametrize("is_ours", [True, False], ids=["the-mount", "a-link-to-another"])
+def test_a_mount_goes_even_where_its_user_has_closed_the_way_to_it(tmp_path: Path, is_ours: bool) -> None:
+    code = (
+        "import os, sys\nfrom slurm_fsx_tools.containers.on_node.mounts import FileSystem, unmount\n"
+        "_, point, other, mode, _ = sys.argv\nmount = FileSystem.at(point)\n"
+        "if mode == 'other':\n    mount = mount._replace(device=os.stat(other).st_dev)\n"
+        "try:\n    unmount(mount, 2001, 2001, 5.0)\nexcept OSError as error:\n    print(error.strerror)\n"
+        "print(FileSystem.at(point) is None)\n"
+    )
+    script = 'for each in "$1" "$2"; do mount -t tmpfs none "$each"; done; chmod 0 "${1%/*}"; exec "$0" -c "$4" "$@"'
+    point, other = tmp_path / "data/c", tmp_path / "other"
+    for path in (point, other):
+        path.mkdir(parents=True)
+    arguments = [sys.executable, str(point), str(other), "same" if is_ours else "other", code]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, *arguments], capture_output=True, text=True, check=False
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"cannot mount here: {done.stderr}")
+    assert done.stdout.splitlines() == (["True"] if is_ours else ["Stale file handle", "False"]), done.stderr
 
 
 def test_a_process_is_known_by_its_start() -> None:

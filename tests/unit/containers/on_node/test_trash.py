@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,26 @@ def test_folders_deeper_than_files_may_be_open_are_deleted(trash: Path) -> None:
     os.close(folder)
     assert empty_trash(str(trash), 60)
     assert list(trash.iterdir()) == []
+
+
+@pytest.mark.usefixtures("needs_root")
+def test_one_that_cannot_be_deleted_keeps_none_of_the_others(trash: Path) -> None:
+    for name in "abc":
+        fill(trash / name)
+        (trash / name / "mounted").mkdir()
+    listed = os.listdir(trash)
+    code = (
+        "import sys\nfrom slurm_fsx_tools.containers.on_node.trash import empty_trash\n"
+        "try:\n    empty_trash(sys.argv[1], 60)\nexcept OSError as error:\n    print(error)\n"
+    )
+    script = 'mount -t tmpfs none "$1/$2/mounted" && exec "$0" -c "$3" "$1"'
+    # The first that is met: without one failing, the others' turn would never come.
+    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, str(trash), listed[0], code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"cannot mount here: {done.stderr}")
+    assert "something is mounted there: 'mounted'" in done.stdout
+    assert os.listdir(trash) == [listed[0]]
 
 
 def test_what_there_is_no_time_for_stays_for_the_next_time(trash: Path) -> None:

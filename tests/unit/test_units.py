@@ -1,0 +1,83 @@
+"""The units for systemd: it takes them as they are, and they run a command that is there."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from slurm_fsx_tools.cli.containers import containers
+
+HOME = "/opt/slurm-fsx"
+
+
+@pytest.fixture
+def units(checkout: Path) -> dict[str, configparser.ConfigParser]:
+    found = {}
+    for path in (checkout / "share/systemd").iterdir():
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read(path)
+        found[path.name] = parser
+    return found
+
+
+def test_the_service_runs_a_command_of_ours_and_gives_way_to_jobs(units: dict[str, configparser.ConfigParser]) -> None:
+    service = units["slurm-fsx-cleanup.service"]["Service"]
+    program, group, command = service["ExecStart"].split()
+    assert (program, group) == (f"{HOME}/bin/slurm-fsx", "containers")
+    assert containers.get_command(None, command) is not None  # type: ignore[arg-type]
+    assert (service["Type"], service["Nice"]) == ("oneshot", "19")
+
+
+def test_the_timer_spreads_the_nodes_over_each_day(units: dict[str, configparser.ConfigParser]) -> None:
+    assert set(units) == {"slurm-fsx-cleanup.service", "slurm-fsx-cleanup.timer"}
+    timer = units["slurm-fsx-cleanup.timer"]["Timer"]
+    assert timer["OnCalendar"] == "daily"
+    assert int(timer["RandomizedDelaySec"].rstrip("h")) >= 1
+
+
+def test_systemd_takes_them(checkout: Path, tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("needs systemd-analyze")
+    program = tmp_path / "bin/slurm-fsx"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for path in (checkout / "share/systemd").iterdir():
+        (tmp_path / path.name).write_text(path.read_text().replace(HOME, str(tmp_path)))
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", *map(str, tmp_path.glob("slurm-fsx-cleanup.*"))],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    ours = [line for line in done.stderr.splitlines() if "slurm-fsx" in line]
+    assert (done.returncode, ours) == (0, []), done.stderr
+
+
+def test_an_installation_elsewhere_has_its_own_place_in_them(checkout: Path, tmp_path: Path) -> None:
+    if not shutil.which("make") or not shutil.which("cc"):
+        pytest.skip("needs a C compiler and make")
+    # The part of `make install` that needs no network.
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/slurm-fsx").write_text("#!/usr/bin/python3\n")
+    for folder in ("share", "spank", "prolog.d", "epilog.d", "task_prolog.d", "scripts", "libexec"):
+        shutil.copytree(checkout / folder, tmp_path / "source" / folder)
+    makefile = tmp_path / "source/Makefile"
+    makefile.write_text((checkout / "Makefile").read_text() + "\nnode-side:\n\t$(call install_node_side,$(PREFIX))\n")
+    done = subprocess.run(
+        ["make", "-C", makefile.parent, "node-side", f"PREFIX={tmp_path}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    installed = tmp_path / "share/slurm-fsx/systemd"
+    assert sorted(os.listdir(installed)) == ["slurm-fsx-cleanup.service", "slurm-fsx-cleanup.timer"]
+    text = (installed / "slurm-fsx-cleanup.service").read_text()
+    assert f"ExecStart={tmp_path}/bin/slurm-fsx containers cleanup\n" in text
+    assert HOME not in text
