@@ -75,7 +75,7 @@ class Job(NamedTuple):
 
     @property
     def marker(self) -> str:
-        """What marks something shared as used by this job: ``CLUSTER.ID``, or ``ID`` where the cluster has no plain name.
+        """What marks something shared as used by this job: ``CLUSTER.ID``; ``ID`` where no cluster has a plain name.
 
         The SPANK plugin (spank/catalogue.c) marks images in the same way.
         """

@@ -43,7 +43,7 @@ class StopSign:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Be set by Ctrl-C, SIGTERM and SIGHUP inside a ``with`` block of the main thread; not by one that is ignored."""
+        """Be set by Ctrl-C, SIGTERM and SIGHUP, where they are not ignored, in a ``with`` block of the main thread."""
         signs = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {sign: signal.getsignal(sign) for sign in signs}
         for sign, handler in before.items():

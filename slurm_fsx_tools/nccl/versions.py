@@ -36,8 +36,8 @@ class Version(NamedTuple):
     """Why it cannot be used; empty where nothing is seen. The library is not loaded for this."""
 
     is_current: bool
-    jobs: frozenset[str]
-    """Jobs that got it, and may still run."""
+    jobs: list[int]
+    """Ids of the jobs that got it, and may still run."""
 
 
 def make_folders(root: str) -> None:
@@ -89,7 +89,7 @@ def list_versions(root: str) -> list[Version]:
             problem = _missing(root, manifest)
         except (OSError, SlurmFsxError) as error:
             problem = str(error)
-        jobs = uses.get(version_id, UNUSED).jobs
+        jobs = uses.get(version_id, UNUSED).ids
         versions.append(Version(version_id, manifest, problem, version_id == current, jobs))
     return sorted(versions, key=lambda version: -(version.manifest.installed_s if version.manifest else 0))
 

@@ -38,7 +38,7 @@ def list_versions(prefix: str | None, as_json: bool) -> None:
                 "id": version.id,
                 "current": version.is_current,
                 "problem": version.problem,
-                "jobs": sorted(version.jobs),
+                "jobs": version.jobs,
                 "manifest": version.manifest._asdict() if version.manifest else None,
             }
             for version in found

@@ -138,9 +138,9 @@ def test_a_version_is_removed_when_no_job_uses_it(two) -> None:
     place, first, _ = two
     use_it(place, first, 7)
     with pytest.raises(VersionNotUsable, match="in use by job 7"):
-        remove_version(str(place.root), first, {6})
+        remove_version(str(place.root), first, {"6"})
     assert (place.root / "versions" / first / "manifest.json").exists()
-    remove_version(str(place.root), first, {6, 7})
+    remove_version(str(place.root), first, {"6", "7"})
     assert not (place.root / "versions" / first).exists()
     assert not (place.root / ".uses" / first).exists()
     assert not list(place.root.glob(".staging/.removed*"))
