@@ -13,6 +13,7 @@ SPANK_SOURCES := $(wildcard spank/*.c spank/*.h spank/*.map spank/Makefile)
 NODE_SCRIPTS := $(wildcard prolog.d/* epilog.d/* task_prolog.d/* scripts/*.sh)
 PROGRAMS := $(wildcard libexec/*)
 UNITS := $(wildcard share/systemd/*)
+SHARED_FILES := $(shell find share -type f)
 
 .PHONY: demo test lint bench install packages clean
 .DELETE_ON_ERROR:
@@ -28,6 +29,7 @@ lint: packages $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	shellcheck --shell=sh $(filter %.sh,$(SHARED_FILES))
 	shellcheck $(NODE_SCRIPTS) $(PROGRAMS) .ci/run lab/install-packages
 	$(MAKE) --no-print-directory -C spank lint BUILD=$(CURDIR)/build/spank
 
@@ -38,7 +40,7 @@ packages:
 	@lab/install-packages
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
-$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) share/containers.txt $(PROGRAMS) $(UNITS)
+$(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) $(SHARED_FILES) $(PROGRAMS)
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
@@ -67,11 +69,13 @@ define install_node_side
 		install -D -m 755 "$$program" "$(1)/$$program" && \
 		sed -i 's|^home=.*|home=$(PREFIX)|' "$(1)/$$program" || exit 1; \
 	done
-	for unit in $(notdir $(UNITS)); do \
-		install -D -m 644 "share/systemd/$$unit" "$(1)/share/slurm-fsx/systemd/$$unit" && \
-		sed -i 's|/opt/slurm-fsx|$(PREFIX)|g' "$(1)/share/slurm-fsx/systemd/$$unit" || exit 1; \
+	for file in $(SHARED_FILES); do \
+		mode=644; if [ -x "$$file" ]; then mode=755; fi; \
+		install -D -m "$$mode" "$$file" "$(1)/share/slurm-fsx/$${file#share/}" || exit 1; \
 	done
-	install -D -m 644 share/containers.txt $(1)/share/slurm-fsx/containers.txt
+	for unit in $(UNITS); do \
+		sed -i 's|/opt/slurm-fsx|$(PREFIX)|g' "$(1)/share/slurm-fsx/$${unit#share/}" || exit 1; \
+	done
 endef
 
 clean:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lab.cluster import CHECKOUT, HOME, Cluster
-from lab.nccl import install_nccl
+from lab.nccl import install_nccl, install_version, use_version
 
 from .calls import STRACE, count_below
 from .figures import Figure
@@ -18,6 +18,7 @@ ROUNDS = 41
 PYTHON = f"{HOME}/bin/python3"
 SHARE = f"{HOME}/share/slurm-fsx"
 FLOOR = [PYTHON, "-I", "-c", "pass"]
+VERSION = "2.28.7-1_ofi-1.17.2-aws"
 ENVIRONMENT = {
     "SLURM_JOB_ID": "4711",
     "SLURM_JOB_UID": "2001",
@@ -42,20 +43,30 @@ def measure(folder: Path) -> list[Figure]:
         task = medians(cluster, {"task": task_prolog, "floor": ["/bin/sh", "-c", ":"]})
         # Each epilog after a prolog of its job: one that finds nothing to remove would be no measure.
         node = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})
+        install_version(cluster.fsx, VERSION)
+        use_version(cluster.fsx, VERSION)
+        cluster.run_on("n1", prolog, env=ENVIRONMENT)
+        check_work(cluster, f"/fsx/nccl/versions/{VERSION}/lib")
+        if not (cluster.fsx / "nccl/.uses" / VERSION / ENVIRONMENT["SLURM_JOB_ID"]).exists():
+            raise SystemExit("the prolog did not mark the version as used")
+        own_calls = count_calls(cluster, prolog)
+        own = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})
     return [
         Figure.against_floor("prolog, whole process", node["prolog"], node["floor"], "ms", 4),
         Figure.against_floor("epilog, whole process", node["epilog"], node["floor"], "ms", 4),
         Figure.against_floor("task prolog script", task["task"], task["floor"], "ms", 3),
         Figure.absolute("calls under /fsx in a prolog", calls, "", 5),
+        Figure.against_floor("prolog, with a version of ours", own["prolog"], own["floor"], "ms", 4),
+        Figure.absolute("calls under /fsx, with a version of ours", own_calls, "", 5),
     ]
 
 
-def check_work(cluster: Cluster) -> None:
+def check_work(cluster: Cluster, expected: str = "NCCL_DEBUG") -> None:
     """A prolog that does nothing ends well too, and is fast: see that this one did its work."""
     node = cluster.machine("n1")
     environment = node.path(f"/run/slurm-fsx/jobs/{ENVIRONMENT['SLURM_JOB_ID']}.env")
     targets = cluster.fsx / "monitoring/targets/n1.json"
-    if not (environment.exists() and "NCCL_DEBUG" in environment.read_text() and targets.exists()):
+    if not (environment.exists() and expected in environment.read_text() and targets.exists()):
         raise SystemExit(f"the prolog did not do its work:\n{node.syslog}")
 
 

@@ -20,6 +20,7 @@ def make_image(
     files: Mapping[str, str] | None = None,
     special: Sequence[str] = (),
     tree: Path | None = None,
+    copies: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write an image whose ``/etc/environment`` holds the given variables, as enroot makes it of an image's own.
 
@@ -29,6 +30,7 @@ def make_image(
         files: Further files by path in the image.
         special: Files that nobody may make here, such as devices, as mksquashfs's ``-p`` takes them.
         tree: A folder that is moved into the image, as ``/data``.
+        copies: Files of the host by their path in the image, which they replace.
     """
     with tempfile.TemporaryDirectory(prefix="lab-image-") as scratch:
         root = Path(scratch, "root")
@@ -50,6 +52,11 @@ def make_image(
             target = root / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
+        for name, source in (copies or {}).items():
+            target = root / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copy(source, target)
         # enroot runs this file in the container, with the command as arguments.
         (root / "etc/rc").write_text('exec "$@"\n')
         (root / "etc/rc").chmod(0o755)

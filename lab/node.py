@@ -48,6 +48,15 @@ class Daemon:
                 os.kill(self.pid, signal_number)
             self._process.wait(timeout_s)
 
+    def pause(self) -> None:
+        """Have the daemon hang: it answers nobody until `go_on`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have a daemon that was paused go on. What started it stops with it, so it is woken, too."""
+        for pid in (self.pid, self._process.pid):
+            os.kill(pid, signal.SIGCONT)
+
     def collect(self, timeout_s: float = 10) -> None:
         """Take the status of a daemon that has gone with its machine: its process id may be another's by now."""
         self._process.wait(timeout_s)

@@ -98,6 +98,18 @@ class NoSpace(ImportFailed):
     """A file system that has too little room for what is being made."""
 
 
+class InvalidVersion(InvalidName):
+    """A version, source or architecture that nothing of NCCL could be called by."""
+
+
+class InstallFailed(SlurmFsxError):
+    """An NCCL version that was not installed."""
+
+
+class VersionNotUsable(SlurmFsxError):
+    """An NCCL version that is missing, broken or in use, so that it cannot be what was asked for."""
+
+
 class Interrupted(SlurmFsxError):
     """Work that was ended by a signal."""
 

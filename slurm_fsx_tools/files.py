@@ -163,6 +163,23 @@ def move(source: str, target: str, source_fd: int | None = None, target_fd: int 
     os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
 
+def point(link: str, target: str) -> None:
+    """Make a symbolic link, or turn the one that is there, so that a reader sees the old target or the new one.
+
+    Raises:
+        OSError: the folder is missing or read-only, or a folder has the link's name.
+    """
+    folder, name = os.path.split(link)
+    temporary = os.path.join(folder, f".{name}.{os.uname().nodename}.{os.getpid()}")
+    remove(temporary)  # a process with our id died half-way
+    os.symlink(target, temporary)
+    try:
+        os.rename(temporary, link)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
 def remove(path: str, dir_fd: int | None = None) -> bool:
     """Remove a file; say whether it was there."""
     try:

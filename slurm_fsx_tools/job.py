@@ -104,6 +104,11 @@ class Job(NamedTuple):
         )
 
 
+def job_id_of(environ: Mapping[str, str]) -> str:
+    """Give the id of the job that a process belongs to, by its environment; empty for none."""
+    return environ.get("SLURM_JOB_ID", "")
+
+
 def _number(text: str | None) -> int:
     return int(text) if text and text.isascii() and text.isdigit() else -1
 

@@ -72,6 +72,9 @@ static int work(void *context, int out)
 	folder = open(task->containers, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0)
 		return errno;
+	/* Users choose the name: nothing is made for one that is no image's. */
+	if (task->staged[0] == '\0' && faccessat(folder, task->parts[MOST_PARTS - 1], F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno;
 	for (size_t i = 0; i < MOST_PARTS && task->parts[i] != NULL; i++) {
 		folder = enter(folder, task->parts[i]);
 		if (folder < 0)
@@ -93,18 +96,20 @@ static int run(struct task *task, int timeout_ms)
 	return rv < 0 ? rv : -answer.exit_code;
 }
 
-int catalogue_mark_use(const char *containers, const char *image, uint32_t job, int timeout_ms)
+int catalogue_mark_use(const char *containers, const char *image, const char *cluster, uint32_t job, int timeout_ms)
 {
-	const char *file = strrchr(image, '/');
-	struct task task = {.containers = containers, .parts = {".slurm-fsx", "uses", file != NULL ? file + 1 : ""}};
-	size_t length = strlen(containers);
+	const char *file = path_file_in(image, containers);
+	struct task task = {.containers = containers, .parts = {".slurm-fsx", "uses", file}};
+	size_t length = cluster != NULL ? strlen(cluster) : 0;
 
-	while (length > 1 && containers[length - 1] == '/')
-		length--;
-	if (file == NULL || (size_t)(file - image) != length || strncmp(image, containers, length) != 0 || file[1] == '\0' ||
-	    file[1] == '.')
+	if (file == NULL)
 		return -EINVAL;
-	snprintf(task.name, sizeof(task.name), "%u", job);
+	/* Slurm's name for it, by way of the step's environment: the user may have put anything there. */
+	if (length == 0 || length > 64 ||
+	    strspn(cluster, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-") != length)
+		snprintf(task.name, sizeof(task.name), "%u", job);
+	else
+		snprintf(task.name, sizeof(task.name), "%s.%u", cluster, job);
 	return run(&task, timeout_ms);
 }
 

@@ -6,10 +6,10 @@
 #include <sys/types.h>
 
 /*
- * Marks an image of the catalogue as used by a job: an empty file CONTAINERS/.slurm-fsx/uses/FILE/JOB, by which pruning
- * spares it. 0, or -errno; -EINVAL where the image does not lie in the folder itself.
+ * Marks an image of the catalogue as used by a job: an empty file CONTAINERS/.slurm-fsx/uses/FILE/CLUSTER.JOB, by which
+ * pruning spares it; JOB alone where the cluster (may be NULL) has no name that could be a file's. 0, or -errno; -EINVAL where the image does not lie in the folder itself.
  */
-int catalogue_mark_use(const char *containers, const char *image, uint32_t job, int timeout_ms);
+int catalogue_mark_use(const char *containers, const char *image, const char *cluster, uint32_t job, int timeout_ms);
 
 /* Makes the user's own folder CONTAINERS/.slurm-fsx/caches/UID, for images that their jobs import. 0 or -errno. */
 int catalogue_make_cache(const char *containers, uid_t uid, gid_t gid, int timeout_ms);

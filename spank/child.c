@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static long long now_ms(void)
+long long now_ms(void)
 {
 	struct timespec now;
 

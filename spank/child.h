@@ -37,6 +37,9 @@ struct child_answer {
  */
 int child_run(const struct user *user, child_work *work, void *context, int timeout_ms, struct child_answer *answer);
 
+/* Milliseconds of a clock that nobody sets. Async-signal-safe. */
+long long now_ms(void);
+
 /* Sends one byte and a descriptor to the parent. 0 or -errno. */
 int child_send_fd(int out, int fd);
 

@@ -2,11 +2,13 @@
 #ifndef SLURM_FSX_LOCAL_COPY_H
 #define SLURM_FSX_LOCAL_COPY_H
 
+#include "child.h"
+
 /*
- * Opens the copy of an image that is open as `source` and called `path`: only a file of root's folder STAGE/slurm-fsx-images
- * that has the source's size and modification time. Marks it as used. A descriptor, or -errno; -ESTALE where it differs.
- * The caller has opened the source as the user, so the copy shows nobody what the source would not.
+ * Opens, as the user, the copy of an image of the catalogue that is open as `source` and called `path`: only a file of
+ * root's folder STAGE/slurm-fsx-images that has the source's size and modification time. Marks it as used. A descriptor,
+ * or -errno; -ESTALE where it differs.
  */
-int local_copy_open(const char *stage, const char *path, int source);
+int local_copy_open(const struct user *user, const char *containers, const char *stage, const char *path, int source);
 
 #endif

@@ -65,6 +65,18 @@ bool mountinfo_covers(const char *text, const char *path)
 	return false;
 }
 
+bool mountinfo_has_point(const char *text, const char *path)
+{
+	char point[PATH_MAX];
+
+	for (const char *line = text; line != NULL && *line != '\0'; line = strchr(line, '\n'), line += line != NULL) {
+		mountinfo_point(line, point);
+		if (strcmp(point, path) == 0)
+			return true;
+	}
+	return false;
+}
+
 int mountinfo_read(char **text)
 {
 	size_t size = 0;

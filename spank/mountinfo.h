@@ -8,6 +8,9 @@
 /* Whether a mount point other than `/` stands at or above `path`, by the text of /proc/self/mountinfo. */
 bool mountinfo_covers(const char *text, const char *path);
 
+/* Whether `path` itself is a mount point. */
+bool mountinfo_has_point(const char *text, const char *path);
+
 /* Reads /proc/self/mountinfo. 0 and *text (to free), or -errno. */
 int mountinfo_read(char **text);
 

@@ -22,6 +22,15 @@ bool nccl_value_is_valid(const char *value);
 /* Whether `path` is absolute, fits PATH_MAX and holds no control character. */
 bool path_is_sane(const char *path);
 
+/* The file's name in `path` if it lies in `folder` itself and is not hidden; else NULL. Both absolute. */
+const char *path_file_in(const char *path, const char *folder);
+
+/*
+ * The name under which the index has an image that is not given by its path: a short name as it is, a docker:// URI
+ * as its file is called (slurm_fsx_tools.containers.names). 0, or -EINVAL where that takes more than this knows.
+ */
+int name_of_image(const char *image, char name[NAME_SIZE]);
+
 /* Whether `path` is `folder` or below it; both absolute. */
 bool path_is_below(const char *path, const char *folder);
 

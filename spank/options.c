@@ -122,7 +122,7 @@ static int take_nccl(int val, const char *value, int remote)
 	if (value == NULL || !nccl_value_is_valid(value)) {
 		/* In the step nothing may fail: the value was checked at submission, so somebody plays. */
 		if (!remote)
-			slurm_error("slurm-fsx: --nccl takes off or the name of a profile");
+			slurm_error("slurm-fsx: --nccl takes off, the name of a profile, or the id of a version");
 		return remote ? 0 : -1;
 	}
 	return keep(&user_options.nccl, value);
@@ -145,8 +145,8 @@ static int take_container(int val, const char *value, int remote)
 #define TEXT(text) ((char *)(text))
 
 static struct spank_option nccl_option = {
-	TEXT("nccl"), TEXT("off|PROFILE"),
-	TEXT("[slurm-fsx] off: leave the NCCL/EFA environment of this cluster out of the job"), 1, 0, take_nccl,
+	TEXT("nccl"), TEXT("off|PROFILE|VERSION"),
+	TEXT("[slurm-fsx] which NCCL/EFA environment of this cluster the job gets; off: none"), 1, 0, take_nccl,
 };
 
 static struct spank_option container_options[] = {

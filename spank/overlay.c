@@ -150,9 +150,11 @@ int target_rename(const struct user *user, const char *from, const char *to, int
 
 int overlay_mount(const struct root *root, int target)
 {
-	char options[3 * PATH_MAX + 64], point[64];
+	char options[3 * PATH_MAX + 96], point[64];
 
-	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s", root->image, root->upper, root->work);
+	/* An image may carry an overlay's own attributes: they must not lead into other files of the layers. */
+	snprintf(options, sizeof(options), "lowerdir=%s,upperdir=%s,workdir=%s,redirect_dir=nofollow,metacopy=off", root->image,
+		 root->upper, root->work);
 	snprintf(point, sizeof(point), "/proc/self/fd/%d", target);
 	/* Its source tells it from every other mount: nobody but root mounts an overlay in the node's own namespace. */
 	return mount(root->folder, point, "overlay", MS_NOSUID | MS_NODEV, options) < 0 ? -errno : 0;
@@ -218,6 +220,9 @@ static int unmount(void *context, int out)
 	fd = open(unmounting->point, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	setfsuid(0);
 	setfsgid(0);
+	/* A user may have closed the way there; root's own rights do, since only that one file system is acted on. */
+	if (fd < 0)
+		fd = open(unmounting->point, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return answer_error(out, errno);
 	if (st.st_dev != unmounting->device)

@@ -83,6 +83,8 @@ int plugin_conf_read(const char *path, const char *config, uid_t owner, struct p
 								       PREPARE_MOUNT;
 		else if (strcmp(line, "unknown_name") == 0)
 			conf->reject_unknown = strcmp(value, "reject") == 0;
+		else if (strcmp(line, "nccl_profiles") == 0 && strlen(value) < sizeof(conf->nccl_profiles))
+			memcpy(conf->nccl_profiles, value, strlen(value) + 1);
 		else if (strcmp(line, "policy") == 0)
 			snprintf(conf->policy, sizeof(conf->policy), "%s", value);
 	}

@@ -17,6 +17,7 @@ struct plugin_conf {
 	char state_dir[PATH_MAX]; /* containers.state_dir */
 	char stage[PATH_MAX];     /* containers.stage; "" = none */
 	enum prepare prepare;
+	char nccl_profiles[2048]; /* names with blanks between them; "" = not known, or too many */
 	bool reject_unknown; /* containers.unknown_name: reject */
 	bool is_current;     /* compiled from the configuration as it stands now: the index may be believed */
 };

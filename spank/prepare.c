@@ -13,6 +13,7 @@
 
 #include "enroot.h"
 #include "local_copy.h"
+#include "mountinfo.h"
 #include "overlay.h"
 #include "root.h"
 #include "squashfs.h"
@@ -23,7 +24,9 @@ enum {
 	ASK_TIMEOUT_MS = 5000,
 	TARGET_TIMEOUT_MS = 5000,
 	MOUNT_TIMEOUT_MS = 10000,
-	RELEASE_LOCK_TIMEOUT_MS = 5000,
+	RELEASE_LOCK_TIMEOUT_MS = 2000,
+	RELEASE_TIMEOUT_MS = 8000, /* of all of a job's roots: the rest is for the next cleanup, not for this epilog */
+	MOST_ROOTS_OF_JOB = 64,
 };
 
 struct work {
@@ -126,6 +129,25 @@ static int use_what_stands(struct work *work)
 	return -ENOENT;
 }
 
+/*
+ * enroot lists its containers by where a process's root lies in the file system that its data path is on, and fails where
+ * that is the top: so does every later step of this user. (enroot 3.4 and 4.1, list -f; a mounted root is at the top.)
+ */
+static bool data_path_is_mount_point(const struct work *work)
+{
+	char folder[PATH_MAX], *text = NULL, *slash;
+	bool is_point;
+
+	memcpy(folder, work->record.target, sizeof(folder));
+	slash = strrchr(folder, '/');
+	if (slash == NULL || slash == folder || mountinfo_read(&text) < 0)
+		return false;
+	*slash = '\0';
+	is_point = mountinfo_has_point(text, folder);
+	free(text);
+	return is_point;
+}
+
 static int find_target(struct work *work)
 {
 	const struct preparation *wish = work->wish;
@@ -143,7 +165,7 @@ static int find_target(struct work *work)
 static int mount_image(struct work *work)
 {
 	const struct preparation *wish = work->wish;
-	int copy = local_copy_open(wish->stage, wish->image, work->image);
+	int copy = local_copy_open(wish->user, wish->containers, wish->stage, wish->image, work->image);
 	int rv = -ENOENT;
 
 	if (copy >= 0) {
@@ -191,6 +213,9 @@ static int mount_root(struct work *work)
 	if (rv < 0)
 		return fail(work, rv, root->record);
 	rv = overlay_mount(root, work->target);
+	/* The overlay has its own hold on it; nobody who looks through the node's mounts must wait for a user's process. */
+	if (rv == 0)
+		umount2(root->image, MNT_DETACH);
 	if (rv < 0)
 		fail(work, rv, "no overlay can be mounted");
 	if (rv == -ENODEV || rv == -EINVAL || rv == -EPERM || rv == -EOPNOTSUPP)
@@ -247,6 +272,11 @@ static int make(struct work *work)
 	rv = find_target(work);
 	if (rv != -ENOENT)
 		return rv;
+	mounts = mounts && !data_path_is_mount_point(work);
+	if (mounts && roots_of_job(wish->state_dir, wish->job) >= MOST_ROOTS_OF_JOB) {
+		target_remove(wish->user, work->record.target, TARGET_TIMEOUT_MS);
+		return fail(work, -EMFILE, "the job has too many containers on this node");
+	}
 	if (mounts) {
 		rv = mount_root(work);
 		if (rv < 0)
@@ -327,6 +357,7 @@ int roots_release(const char *state_dir, const char *run_dir, uint32_t job,
 	char roots[PATH_MAX];
 	struct dirent *entry;
 	struct root root;
+	long long deadline = now_ms() + RELEASE_TIMEOUT_MS;
 	int count = 0;
 	DIR *listing;
 
@@ -340,7 +371,7 @@ int roots_release(const char *state_dir, const char *run_dir, uint32_t job,
 
 		if (*end != '.' || root_name(state_dir, (uid_t)uid, end + 1, &root) < 0 || !root_has_job(&root, job))
 			continue;
-		rv = release(&root, run_dir, job);
+		rv = now_ms() < deadline ? release(&root, run_dir, job) : -ETIMEDOUT;
 		if (rv < 0)
 			complain(end + 1, rv);
 		count += rv > 0;

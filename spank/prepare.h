@@ -16,6 +16,7 @@ struct preparation {
 	const char *image;
 	const char *state_dir;
 	const char *run_dir;
+	const char *containers; /* the catalogue: its images alone have local copies */
 	const char *stage;      /* "" = no local copies */
 	const char *enroot;     /* the program */
 	const struct words *enroot_environment;

@@ -12,11 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "name.h"
 #include "trusted_file.h"
 
 static const char header[] = "# slurm-fsx root 1\n";
-enum { RECORD_LIMIT = 64 * 1024, LOCK_POLL_NS = 5000000, END_POLLS = 100 };
+enum { RECORD_LIMIT = 64 * 1024, LOCK_POLL_NS = 5000000, END_POLLS = 10 };
 
 /* Without a comma, colon, backslash or space, which mean something in an overlay's options or in mountinfo. */
 static bool is_plain(const char *text)
@@ -85,14 +86,6 @@ static int lock_path(const struct root *root, char path[PATH_MAX])
 	char locks[PATH_MAX];
 
 	return join(locks, root->state_dir, "locks") < 0 ? -EINVAL : join(path, locks, root->id);
-}
-
-static long long now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 int root_lock(const struct root *root, int timeout_ms)
@@ -219,6 +212,22 @@ int root_record_write(const struct root *root, const struct root_record *record)
 	return rv;
 }
 
+size_t roots_of_job(const char *state_dir, uint32_t job)
+{
+	char roots[PATH_MAX], path[PATH_MAX + NAME_MAX + 32];
+	struct dirent *entry;
+	size_t count = 0;
+	DIR *listing = join(roots, state_dir, "roots") == 0 ? opendir(roots) : NULL;
+
+	while (listing != NULL && (entry = readdir(listing)) != NULL) {
+		snprintf(path, sizeof(path), "%s/%s/jobs/%u", roots, entry->d_name, job);
+		count += access(path, F_OK) == 0;
+	}
+	if (listing != NULL)
+		closedir(listing);
+	return count;
+}
+
 int root_make(const struct root *root, uid_t uid, gid_t gid)
 {
 	int rv = make_folder(root->folder, 0700);
@@ -287,21 +296,30 @@ bool root_drop_job(const struct root *root, uint32_t job)
 	return job_path(root, job, path) == 0 && unlink(path) == 0;
 }
 
-/* Whether a process is the slurmstepd of a step of that job: it calls itself `slurmstepd: [JOB.STEP]`. */
-static bool is_step_of(const char *pid, uint32_t job)
+static ssize_t read_of_process(const char *pid, const char *file, char *text, size_t size)
 {
-	char path[64], title[64] = "", wanted[40];
+	char path[64];
 	ssize_t got;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%.16s/cmdline", pid);
+	snprintf(path, sizeof(path), "/proc/%.16s/%s", pid, file);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return false;
-	got = read(fd, title, sizeof(title) - 1);
+		return -1;
+	got = read(fd, text, size - 1);
 	close(fd);
+	text[got > 0 ? got : 0] = '\0';
+	return got;
+}
+
+/* Whether a process is the slurmstepd of a step of that job: root's, and it calls itself `slurmstepd: [JOB.STEP]`. */
+static bool is_step_of(const char *pid, uint32_t job)
+{
+	char title[64], status[2048], wanted[40];
+
 	snprintf(wanted, sizeof(wanted), "slurmstepd: [%u.", job);
-	return got > 0 && strncmp(title, wanted, strlen(wanted)) == 0;
+	return read_of_process(pid, "cmdline", title, sizeof(title)) > 0 && strncmp(title, wanted, strlen(wanted)) == 0 &&
+	       read_of_process(pid, "status", status, sizeof(status)) > 0 && strstr(status, "\nUid:\t0\t") != NULL;
 }
 
 /* By what the node itself knows: the prolog's file, which the epilog removes, or a step that runs. */
@@ -341,22 +359,12 @@ bool root_is_shared(const struct root *root, uint32_t job, const char *run_dir)
 
 unsigned long long process_start(pid_t pid)
 {
-	char path[64], text[1024];
+	char number[16], text[1024];
 	const char *field;
-	ssize_t got;
-	int fd;
 
-	if (pid <= 0)
+	snprintf(number, sizeof(number), "%d", pid);
+	if (pid <= 0 || read_of_process(number, "stat", text, sizeof(text)) <= 0)
 		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	got = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (got <= 0)
-		return 0;
-	text[got] = '\0';
 	/* Field 22; the second one is a name in parentheses, which may hold anything. */
 	field = strrchr(text, ')');
 	/* A zombie has ended. */

@@ -61,6 +61,9 @@ int root_make(const struct root *root, uid_t uid, gid_t gid);
 /* Puts the root's folder among what is to be deleted. 0 or -errno; 0 where there is none. */
 int root_discard(const struct root *root);
 
+/* How many roots a job uses on this node. */
+size_t roots_of_job(const char *state_dir, uint32_t job);
+
 bool root_has_job(const struct root *root, uint32_t job);
 int root_add_job(const struct root *root, uint32_t job);
 bool root_drop_job(const struct root *root, uint32_t job);

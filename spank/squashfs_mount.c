@@ -4,13 +4,19 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/capability.h>
 
 #include "squashfs.h"
 
@@ -108,9 +114,33 @@ static void leave_step(void)
 	write_text("/proc/self/oom_score_adj", "0");
 }
 
-/* Becomes squashfuse, which serves the mount on `fuse` until it is unmounted. Only async-signal-safe calls. */
-static void serve(const struct user *user, int image, int fuse, char *const argv[])
+static bool can_keep_apart(void)
 {
+	return prctl(PR_CAPBSET_READ, CAP_WAKE_ALARM, 0, 0, 0) == 1;
+}
+
+/*
+ * A capability that is good for nothing here, kept over exec. A process that has one more than its owner's others is
+ * not theirs to trace or to write into, and this one is out of the job's cgroup. capabilities(7), ptrace(2).
+ */
+static int keep_apart(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2] = {{0}};
+	__u32 bit = 1u << (CAP_WAKE_ALARM - 32);
+
+	data[1] = (struct __user_cap_data_struct){.effective = bit, .permitted = bit, .inheritable = bit};
+	if (syscall(SYS_capset, &header, data) < 0 || prctl(PR_SET_KEEPCAPS, 0) < 0 ||
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_WAKE_ALARM, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Becomes squashfuse, which serves the mount on `fuse` until it is unmounted. Only async-signal-safe calls. */
+static void serve(const struct user *user, int image, int fuse, bool is_apart, char *const argv[])
+{
+	/* What a hostile image can make of it; a real one takes some hundred MB. */
+	static const struct rlimit memory = {.rlim_cur = 4UL << 30, .rlim_max = 4UL << 30}, no_core = {0};
 	char *environment[] = {"PATH=/usr/bin:/bin", NULL};
 	int null = open("/dev/null", O_RDWR);
 	sigset_t none;
@@ -122,7 +152,9 @@ static void serve(const struct user *user, int image, int fuse, char *const argv
 	/* Up out of the way first, then to the numbers that argv names; dup2 clears close-on-exec. */
 	image = fcntl(image, F_DUPFD, 10);
 	fuse = fcntl(fuse, F_DUPFD, 10);
-	if (null < 0 || image < 0 || fuse < 0 || chdir("/") < 0 || become(user) < 0)
+	if (null < 0 || image < 0 || fuse < 0 || chdir("/") < 0 || setrlimit(RLIMIT_AS, &memory) < 0 ||
+	    setrlimit(RLIMIT_CORE, &no_core) < 0 || (is_apart && prctl(PR_SET_KEEPCAPS, 1) < 0) || become(user) < 0 ||
+	    (is_apart && keep_apart() < 0))
 		_exit(126);
 	for (int fd = 0; fd < 3; fd++)
 		dup2(null, fd);
@@ -195,9 +227,12 @@ int squashfs_mount(const struct user *user, int image, const char *squashfuse, c
 	if (pid == 0) {
 		pid = fork();
 		if (pid == 0) {
-			if (is_layer)
+			bool is_apart = is_layer && can_keep_apart();
+
+			/* A process that its user can turn to other work stays under the job's limits. */
+			if (is_apart)
 				leave_step();
-			serve(user, image, fuse, argv);
+			serve(user, image, fuse, is_apart, argv);
 		}
 		_exit(pid > 0 && write(ids[1], &pid, sizeof(pid)) == sizeof(pid) ? 0 : 1);
 	}

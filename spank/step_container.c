@@ -60,6 +60,7 @@ static int make_mount_folder(spank_t spank)
 
 static void mount_image(spank_t spank, const struct user *user)
 {
+	struct environment environment = step_environment(spank);
 	char squashfuse[PATH_MAX];
 	int rv = -ENOENT, copy;
 	int image = squashfs_open(user, step.image, OPEN_TIMEOUT_MS);
@@ -68,8 +69,9 @@ static void mount_image(spank_t spank, const struct user *user)
 		step_fail_at_image(-image);
 		return;
 	}
-	catalogue_mark_use(step.conf.containers, step.image, step.job, MARK_TIMEOUT_MS);
-	copy = local_copy_open(step.conf.stage, step.image, image);
+	catalogue_mark_use(step.conf.containers, step.image, environment.get(environment.owner, "SLURM_CLUSTER_NAME"), step.job,
+			   MARK_TIMEOUT_MS);
+	copy = local_copy_open(user, step.conf.containers, step.conf.stage, step.image, image);
 	if (program_find("squashfuse", squashfuse, sizeof(squashfuse)) == NULL) {
 		step_fail("squashfuse is missing on this node", "", "tell your admin to install the package squashfuse");
 		goto done;

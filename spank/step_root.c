@@ -9,11 +9,11 @@
 
 #include "catalogue.h"
 #include "enroot.h"
+#include "lookup.h"
 #include "name.h"
 #include "options.h"
 #include "prepare.h"
 #include "step.h"
-
 
 extern char **environ;
 
@@ -77,6 +77,7 @@ static int prepare(spank_t spank, const struct user *user, const char *name_text
 		.image = image,
 		.state_dir = step.conf.state_dir,
 		.run_dir = options.run_dir,
+		.containers = step.conf.containers,
 		.stage = step.conf.stage,
 		.enroot = program,
 		.enroot_environment = &environment,
@@ -104,9 +105,18 @@ static int prepare(spank_t spank, const struct user *user, const char *name_text
 	return rv;
 }
 
+static void mark_use(const struct environment *environment, const char *image)
+{
+	const char *cluster = environment->get(environment->owner, "SLURM_CLUSTER_NAME");
+
+	if (catalogue_mark_use(step.conf.containers, image, cluster, step.job, MARK_TIMEOUT_MS) < 0)
+		slurm_debug("slurm-fsx: no mark of the use of %s", image);
+}
+
 void step_root_prepare(spank_t spank)
 {
 	struct environment environment = step_environment(spank);
+	char image_name[NAME_SIZE], path[PATH_MAX];
 	const char *name, *image;
 	struct user user = {0};
 
@@ -122,9 +132,17 @@ void step_root_prepare(spank_t spank)
 		/* A file system that gave no answer is not asked again. */
 		if (name != NULL && step.conf.prepare != PREPARE_OFF && prepare(spank, &user, name, image) == -ETIMEDOUT)
 			return;
-		if (catalogue_mark_use(step.conf.containers, image, step.job, MARK_TIMEOUT_MS) < 0)
-			slurm_debug("slurm-fsx: no mark of the use of %s", image);
-	} else if (image[0] != '.' && catalogue_make_cache(step.conf.containers, user.uid, user.gid, MARK_TIMEOUT_MS) < 0) {
-		slurm_debug("slurm-fsx: no cache folder for user %u", user.uid);
+		mark_use(&environment, image);
+	} else if (image[0] != '.') {
+		/* Pyxis's importer answers: from the catalogue, or from the user's cache. */
+		int rv = name_of_image(image, image_name);
+
+		if (rv == 0)
+			rv = lookup_by_index(&step.conf, image_name, path, sizeof(path));
+		if (rv == 0)
+			mark_use(&environment, path);
+		else if (rv != -ETIMEDOUT &&
+			 catalogue_make_cache(step.conf.containers, user.uid, user.gid, MARK_TIMEOUT_MS) < 0)
+			slurm_debug("slurm-fsx: no cache folder for user %u", user.uid);
 	}
 }

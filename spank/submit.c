@@ -8,14 +8,13 @@
 
 #include "ask.h"
 #include "child.h"
-#include "index.h"
+#include "lookup.h"
 #include "name.h"
 #include "options.h"
 #include "plugin_conf.h"
-#include "squashfs.h"
 
 enum {
-	INDEX_TIMEOUT_MS = 2000,
+	VERSION_TIMEOUT_MS = 2000,
 	ASK_TIMEOUT_MS = 5000,
 };
 
@@ -53,44 +52,11 @@ static const char *partition(void)
 	return "";
 }
 
-/* Answers with the path of a whole image; ends with -errno as exit code where the index has none. */
-static int look_up(void *context, int out)
-{
-	char path[PATH_MAX];
-	int rv;
-
-	out = child_keep_only(out);
-	rv = out < 0 ? out : index_look_up(context, path, sizeof(path));
-	/* A file can be changed in place without a trace in the folder: whoever we ask then says what is wrong with it. */
-	if (rv == 0 && squashfs_check_path(path) < 0)
-		rv = -ESTALE;
-	if (rv == 0 && write(out, path, strlen(path)) != (ssize_t)strlen(path))
-		rv = -EIO;
-	return -rv;
-}
-
-/* 0 and the path, or -errno; -ETIMEDOUT where the shared file system does not answer. */
-static int resolve_by_index(const struct plugin_conf *conf, const char *name, char *path, size_t size)
-{
-	struct index_query query = {.index = conf->index, .containers = conf->containers, .policy = conf->policy,
-				    .name = name, .owner = 0};
-	struct child_answer answer = {.buffer = path, .room = size};
-	int rv;
-
-	/* Also with a stale configuration: whom we would ask then must not be the one who finds that the folder hangs. */
-	rv = child_run(NULL, look_up, &query, INDEX_TIMEOUT_MS, &answer);
-	if (rv != -ETIMEDOUT && !conf->is_current)
-		return -ESTALE;
-	if (rv == 0 && (answer.exit_code > 0 || !path_is_sane(path)))
-		rv = -ENOENT;
-	return rv;
-}
-
 static enum outcome resolve(const struct plugin_conf *conf, const char *name, char *path, size_t size)
 {
 	struct question question = {.command = options.command, .config = options.config, .name = name,
 				    .partition = partition(), .timeout_ms = ASK_TIMEOUT_MS};
-	int rv = resolve_by_index(conf, name, path, size);
+	int rv = lookup_by_index(conf, name, path, size);
 
 	if (rv == 0)
 		return RESOLVED;
@@ -116,6 +82,73 @@ static void refuse(void)
 	slurm_error("slurm-fsx: refused, since this cluster starts no unknown container; see: slurm-fsx containers list");
 	/* Slurm overlooks what an `optional` plugin returns, so returning an error would refuse nothing. */
 	exit(EXIT_FAILURE);
+}
+
+/* Ends with 1 where a version of NCCL is not installed; `context` is its manifest. */
+static int find_version(void *context, int out)
+{
+	out = child_keep_only(out);
+	return out >= 0 && access(context, F_OK) < 0 && errno == ENOENT ? 1 : 0;
+}
+
+static bool is_in_list(const char *list, const char *word)
+{
+	size_t length = strlen(word);
+
+	while (*list != '\0') {
+		size_t entry = strcspn(list, " ");
+
+		if (entry == length && strncmp(list, word, length) == 0)
+			return true;
+		list += entry;
+		list += *list == ' ';
+	}
+	return false;
+}
+
+/* Says what will come of a --nccl that nobody knows: the job runs with the default, so this is the only moment. */
+static void check_nccl(const char *value)
+{
+	char conf_path[PATH_MAX + 16], manifest[PATH_MAX + 256], answer[8];
+	struct child_answer version = {.buffer = answer, .room = sizeof(answer)};
+	struct plugin_conf conf;
+
+	snprintf(conf_path, sizeof(conf_path), "%s/plugin.conf", options.run_dir);
+	/* Without a configuration that is current, what this host knows may be wrong: the prolog will say it. */
+	if (plugin_conf_read(conf_path, options.config, 0, &conf) < 0 || !conf.is_current || conf.nccl_profiles[0] == '\0' ||
+	    strcmp(value, "off") == 0 || is_in_list(conf.nccl_profiles, value))
+		return;
+	snprintf(manifest, sizeof(manifest), "%s/nccl/versions/%s/manifest.json", conf.fsx_root, value);
+	if (child_run(NULL, find_version, manifest, VERSION_TIMEOUT_MS, &version) == 0 && version.exit_code == 1)
+		slurm_error("slurm-fsx: --nccl=%s is no profile (off %s) and no version (see: slurm-fsx nccl list): "
+			    "the job gets the default", value, conf.nccl_profiles);
+}
+
+/* Whether this is the word of the job around us: steps inherit its options, from sbatch and from salloc. */
+static bool is_jobs_own(const char *value)
+{
+	const char *own = getenv("SLURM_SPANK__SLURM_SPANK_OPTION_slurm_fsx_nccl");
+
+	return own != NULL && strcmp(own, value) == 0;
+}
+
+static void pass_nccl_on(bool is_srun)
+{
+	/*
+	 * A job's own --nccl reaches the prolog, which then writes other operations, or none. A step inside a job has only
+	 * this variable; and it must not leak into the steps below it.
+	 */
+	unsetenv(NCCL_VARIABLE);
+	if (user_options.nccl == NULL)
+		return;
+	if (!is_srun || getenv("SLURM_JOB_ID") == NULL) {
+		check_nccl(user_options.nccl);
+	} else if (strcmp(user_options.nccl, "off") == 0) {
+		setenv(NCCL_VARIABLE, user_options.nccl, 1);
+	} else if (!is_jobs_own(user_options.nccl)) {
+		slurm_error("slurm-fsx: --nccl=%s is for a whole job: give it to sbatch, salloc or an srun of its own; this step "
+			    "gets what its job has (--nccl=off works for a step, too)", user_options.nccl);
+	}
 }
 
 static void resolve_container(void)
@@ -166,11 +199,5 @@ static void resolve_container(void)
 void submit_resolve(bool is_srun)
 {
 	resolve_container();
-	/*
-	 * A job's own --nccl reaches the prolog, which then writes no such operations. A step inside a job has only this
-	 * variable; and it must not leak into the steps below it.
-	 */
-	unsetenv(NCCL_VARIABLE);
-	if (user_options.nccl != NULL && is_srun && getenv("SLURM_JOB_ID") != NULL)
-		setenv(NCCL_VARIABLE, user_options.nccl, 1);
+	pass_nccl_on(is_srun);
 }

@@ -16,13 +16,18 @@ class Setting(NamedTuple):
 
     kind: str
     """``str``, ``path``, ``optional path`` (empty for none), ``seconds``, ``days``, ``count`` (1 and up), ``size`` (in
-    bytes; ``500 GiB`` in the file), ``port``, ``bool``, ``choice``, ``list`` (of str) or ``map`` (of str to str).
+    bytes; ``500 GiB`` in the file), ``port``, ``bool``, ``choice``, ``list`` (of str), ``map`` (of str to str),
+    ``instance type`` (empty for unknown), ``profile`` (one of `choices`, or of ``nccl.profiles``) or ``profiles`` (name
+    to variables with values; `choices` are taken names).
     """
 
     default: Any
     help: str
     choices: tuple[str, ...] = ()
 
+
+PROFILES = ("documented", "auto", "minimal")
+"""The built-in sets of NCCL and EFA variables."""
 
 SETTINGS = (
     Setting("fsx.root", "path", "/fsx", "Where the shared file system is mounted."),
@@ -109,9 +114,29 @@ SETTINGS = (
     Setting("nccl.enabled", "bool", True, "Whether jobs get the NCCL environment of the installation in FSX/nccl."),
     Setting(
         "nccl.profile",
-        "str",
+        "profile",
         "documented",
-        "Which set of NCCL and EFA variables jobs get.",
+        "Which set of NCCL and EFA variables jobs get: a built-in one, or one of nccl.profiles.",
+        PROFILES,
+    ),
+    Setting(
+        "nccl.profiles",
+        "profiles",
+        {},
+        "Sets of variables that you define: NAME: {VARIABLE: VALUE}, e.g. quiet: {NCCL_DEBUG: WARN}.",
+        (*PROFILES, "off"),
+    ),
+    Setting(
+        "nccl.instance_type",
+        "instance type",
+        "",
+        "The nodes' EC2 instance type, for profile auto, e.g. p5.48xlarge; what the node's set-up found, where empty.",
+    ),
+    Setting(
+        "nccl.fail_fast",
+        "bool",
+        False,
+        "Whether a job that does not get EFA stops (by NCCL_NET), instead of running on sockets.",
     ),
     Setting(
         "nccl.in_container",
@@ -119,6 +144,21 @@ SETTINGS = (
         "auto",
         "Whether containers get the library path: only where the image has no NCCL (auto), always, or never.",
         ("auto", "always", "never"),
+    ),
+    Setting(
+        "nccl.apply_by",
+        "choice",
+        "srun",
+        "How `nccl apply` reaches running nodes: by small jobs (srun), or by ClusterShell over ssh.",
+        ("srun", "ssh"),
+    ),
+    Setting("nccl.fan_out", "count", 64, "How many nodes `nccl apply` works on at a time."),
+    Setting("nccl.node_timeout", "seconds", 60.0, "How long `nccl apply` waits for one node."),
+    Setting(
+        "nccl.state_dir",
+        "path",
+        "/var/lib/slurm-fsx/nccl",
+        "Local folder, root's, for what `nccl apply --failed` goes by.",
     ),
     Setting("monitoring.enabled", "bool", True, "Whether nodes register their exporters with Prometheus."),
     Setting("monitoring.node_exporter_port", "port", 9100, "Where node_exporter listens on each node."),
@@ -161,6 +201,18 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Give every key with its value, in the table's order."""
         return dict(self._values)
+
+
+def is_profile_name(text: str) -> bool:
+    """Whether a profile may be called this: what users can write behind ``--nccl=`` (``spank/name.c``)."""
+    return 0 < len(text) <= 64 and text.isascii() and text[0].isalnum() and all(c.isalnum() or c in "._-" for c in text)
+
+
+def is_instance_type(text: str) -> bool:
+    """Whether a text looks like an EC2 instance type, e.g. ``p6-b200.48xlarge``."""
+    family, dot, size = text.partition(".")
+    words = (*family.split("-"), *size.split("-"))
+    return bool(dot) and len(text) <= 64 and all(word.isascii() and word.isalnum() for word in words)
 
 
 class Snapshot(NamedTuple):

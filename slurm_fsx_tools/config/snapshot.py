@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
 from ..files import read_trusted, write_atomically
-from .model import DEFAULTS, Config, Snapshot
+from .model import DEFAULTS, PROFILES, Config, Snapshot
 from .origin import DEFAULT_PATH, config_key, plugin_folders
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def format_plugin_conf(snapshot: Snapshot) -> str:
         "prepare": config["containers.prepare"],
         "state_dir": config["containers.state_dir"],
         "stage": config["containers.stage"],
+        "nccl_profiles": " ".join((*PROFILES, *config["nccl.profiles"])),
         "policy": config.policy,
     }
     return "# slurm-fsx plugin 1\n" + "".join(f"{key}={value}\n" for key, value in values.items())

@@ -13,7 +13,8 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import read_trusted
-from .model import SETTINGS, Config, Setting, Snapshot
+from ..jobenv import is_variable_name
+from .model import SETTINGS, Config, Setting, Snapshot, is_instance_type, is_profile_name
 from .origin import config_key, plugin_folders
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def check_config(text: str, path: str) -> dict[str, Any]:
     reader = _Reader(path)
     if root is not None and not _is_null(root):
         reader.read(root, "")
+        reader.check_profile()
     if reader.mistakes:
         raise ConfigError("\n".join(reader.mistakes))
     return reader.values
@@ -103,6 +105,14 @@ _MOST_DAYS = 36500
 _SIZE_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
+class _MistakeInside(ValueError):
+    """Mistakes in parts of a value, each with the part and its key below the setting's, e.g. ``.quiet.NCCL_DEBUG``."""
+
+    def __init__(self, mistakes: list[tuple[yaml.Node, str, str]]) -> None:
+        super().__init__()
+        self.mistakes = mistakes
+
+
 class _Reader:
     """Walks a YAML tree, and collects values and mistakes."""
 
@@ -110,6 +120,7 @@ class _Reader:
         self._path = path
         self.values: dict[str, Any] = {}
         self.mistakes: list[str] = []
+        self._profile: yaml.Node | None = None
 
     def read(self, node: yaml.Node, prefix: str) -> None:
         if not isinstance(node, yaml.MappingNode):
@@ -127,9 +138,25 @@ class _Reader:
             else:
                 self._mistake(key_node, f"unknown key {key}{_nearest(key)}")
 
+    def check_profile(self) -> None:
+        """See that the profile that is chosen is there, wherever in the file it is defined."""
+        setting = _BY_KEY["nccl.profile"]
+        known = [*setting.choices, *self.values.get("nccl.profiles", {})]
+        name = self.values.get(setting.key, setting.default)
+        if self._profile is not None and name not in known and not self._mistakes_in("nccl.profiles"):
+            self._mistake(self._profile, f"{setting.key} must be one of {', '.join(known)}, not {name!r}")
+
+    def _mistakes_in(self, key: str) -> bool:
+        return any(f": {key}" in mistake for mistake in self.mistakes)
+
     def _take(self, setting: Setting, node: yaml.Node) -> None:
+        if setting.kind == "profile":
+            self._profile = node
         try:
             self.values[setting.key] = _READERS[setting.kind](setting, node)
+        except _MistakeInside as error:
+            for part, below, text in error.mistakes:
+                self._mistake(part, f"{setting.key}{below} {text}")
         except ValueError as error:
             self._mistake(node, f"{setting.key} {error}")
 
@@ -246,6 +273,55 @@ def _read_map(setting: Setting, node: yaml.Node) -> dict[str, str]:
     return {_read_str(setting, key): _read_str(setting, value) for key, value in node.value}
 
 
+def _read_instance_type(setting: Setting, node: yaml.Node) -> str:
+    value = _read_str(setting, node)
+    if value and not is_instance_type(value):
+        raise ValueError(f"must be an EC2 instance type, as p5.48xlarge, not {value!r}")
+    return value
+
+
+def _read_profiles(setting: Setting, node: yaml.Node) -> dict[str, dict[str, str]]:
+    if not isinstance(node, yaml.MappingNode):
+        raise ValueError(f"must be NAME: {{VARIABLE: VALUE}} pairs, not {_shown(node)}")
+    profiles: dict[str, dict[str, str]] = {}
+    mistakes: list[tuple[yaml.Node, str, str]] = []
+    for name_node, variables_node in node.value:
+        name = str(name_node.value)
+        if not is_profile_name(name):
+            rule = "letters, digits, . _ and -, at most 64, beginning with a letter or digit"
+            mistakes.append((name_node, "", f"has a profile called {name!r}; write {rule}"))
+        elif name in setting.choices:
+            mistakes.append((name_node, f".{name}", "is built in; choose another name"))
+        elif name in profiles:
+            mistakes.append((name_node, f".{name}", "is there twice: remove one"))
+        elif not isinstance(variables_node, yaml.MappingNode):
+            what = f"must be VARIABLE: VALUE pairs, not {_shown(variables_node)}"
+            mistakes.append((variables_node, f".{name}", what))
+        else:
+            profiles[name] = _read_variables(setting, variables_node, f".{name}", mistakes)
+    if mistakes:
+        raise _MistakeInside(mistakes)
+    return profiles
+
+
+def _read_variables(
+    setting: Setting, node: yaml.MappingNode, below: str, mistakes: list[tuple[yaml.Node, str, str]]
+) -> dict[str, str]:
+    variables: dict[str, str] = {}
+    for name_node, value_node in node.value:
+        name = str(name_node.value)
+        if not is_variable_name(name):
+            mistakes.append((name_node, below, f"has {name!r}, which is no name of a variable"))
+        elif name in variables:
+            mistakes.append((name_node, f"{below}.{name}", "is there twice: remove one"))
+        else:
+            try:
+                variables[name] = _read_str(setting, value_node)
+            except ValueError as error:
+                mistakes.append((value_node, f"{below}.{name}", str(error)))
+    return variables
+
+
 _READERS: dict[str, Callable[[Setting, yaml.Node], Any]] = {
     "str": _read_str,
     "path": _read_path,
@@ -259,4 +335,7 @@ _READERS: dict[str, Callable[[Setting, yaml.Node], Any]] = {
     "choice": _read_choice,
     "list": _read_list,
     "map": _read_map,
+    "instance type": _read_instance_type,
+    "profile": _read_str,
+    "profiles": _read_profiles,
 }

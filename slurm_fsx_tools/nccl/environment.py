@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..jobenv import HOST, LIBRARY, Operation
-from .profiles import DOCUMENTED_VALUES, PROFILES, STOPS_TUNER, TUNER_THREAD, Profile, select_profile
+from .choice import OFF
+from .conditions import Facts
+from .instance import instance_type
+from .manifest import FILE, version_folder
+from .profiles import DOCUMENTED_VALUES, Profile, profile_names, select_profile
 from .survey import SETUP_SCRIPT, VERSION_FILE
+from .variables import BY_NAME, STOPS_TUNER, TUNER_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +22,6 @@ if TYPE_CHECKING:
 
 SYSTEM_LIBRARIES = "/usr/local/lib"
 """Where the documented installation puts its tools' libraries on each node."""
-
-OFF = "off"
-"""What a user writes behind ``--nccl=`` to get nothing."""
 
 _LIBRARY_LISTS = {"LD_LIBRARY_PATH": "programs", "LIBRARY_PATH": "compilers"}
 
@@ -43,33 +45,50 @@ def is_wanted(job: Job, config: Config) -> bool:
     return bool(config["nccl.enabled"]) and job.nccl != OFF
 
 
-def nccl_operations(job: Job, installation: Installation | None, config: Config) -> list[Operation]:
+def facts_of(installation: Installation | None, config: Config) -> Facts:
+    """Give what is known of an installation's software, and of this node."""
+    if installation is None:
+        return Facts(instance=instance_type(config))
+    return Facts(
+        installation.nccl or installation.version, installation.ofi, installation.libfabric, instance_type(config)
+    )
+
+
+def nccl_operations(
+    job: Job, installation: Installation | None, config: Config, profile: str | None = None
+) -> list[Operation]:
     """Give what happens to a job's environment; what the user has set wins."""
-    return [row.operation for row in explain(installation, config)] if is_wanted(job, config) else []
+    return [row.operation for row in explain(installation, config, profile)] if is_wanted(job, config) else []
 
 
-def explain(installation: Installation | None, config: Config) -> list[Row]:
+def explain(installation: Installation | None, config: Config, profile: str | None = None) -> list[Row]:
     """Give each operation of `nccl_operations`, in order, with its reason.
 
     A variable of the documented set is the profile's to give or leave out, unless the setup script has another value
     for it: that one somebody chose.
+
+    Args:
+        installation: What stands in the shared folder.
+        config: The configuration.
+        profile: A profile's name; the configured one without it.
     """
     if installation is None or not installation.is_trusted:
         return []
-    return list(_rows(installation, select_profile(config["nccl.profile"]), _SCOPES[config["nccl.in_container"]]))
+    selected = select_profile(profile or config["nccl.profile"], config, facts_of(installation, config))
+    return list(_rows(installation, selected, _SCOPES[config["nccl.in_container"]]))
 
 
-def notes(installation: Installation | None, config: Config) -> list[str]:
+def notes(installation: Installation | None, config: Config, profile: str | None = None) -> list[str]:
     """Give what an admin should read about these operations."""
     result: list[str] = []
     if installation is None:
         return result
     result += installation.notes
     name, setting = config["nccl.profile"], f"nccl.profile in {config.path}"
-    if name not in PROFILES:
-        used = select_profile(name).name
-        result.append(f"{setting} is {name!r}, which is none: jobs get {used}; write one of {', '.join(PROFILES)}")
-    given = {row.operation.name for row in explain(installation, config)}
+    if name not in profile_names(config):
+        used, known = select_profile(name, config).name, ", ".join(profile_names(config))
+        result.append(f"{setting} is {name!r}, which is none: jobs get {used}; write one of {known}")
+    given = {row.operation.name for row in explain(installation, config, profile)}
     stops = [variable for variable in STOPS_TUNER if variable in given]
     if installation.tuner and stops:
         result.append(
@@ -94,12 +113,20 @@ def _rows(installation: Installation, profile: Profile, scope: str) -> Iterator[
     if installation.version:
         # It names the library, so it goes where the library goes.
         operation = Operation("default", "NCCL_VERSION", installation.version, scope)
-        yield Row(operation, "names the library's version", f"{installation.folder}/{VERSION_FILE}")
+        file = f"{version_folder(installation.folder, installation.id)}/{FILE}" if installation.id else ""
+        yield Row(operation, "names the library's version", file or f"{installation.folder}/{VERSION_FILE}")
     variables = dict(installation.variables)
     yield from _profile_rows(profile, variables, script)
+    given = {variable.name for variable in profile.variables}
     for name, value in variables.items():
-        if DOCUMENTED_VALUES.get(name) != value:
+        if DOCUMENTED_VALUES.get(name) == value:
+            continue
+        new_name = BY_NAME[name].new_name if profile.renames and name in BY_NAME else ""
+        if not new_name:
             yield Row(Operation("default", name, value), "the setup script exports it", script)
+        elif new_name not in variables and new_name not in given:
+            note = f"{name} is an old name of {new_name} ({BY_NAME[name].source})"
+            yield Row(Operation("default", new_name, value), f"the setup script exports {name}", script, note)
 
 
 def _profile_rows(profile: Profile, variables: dict[str, str], script: str) -> Iterator[Row]:

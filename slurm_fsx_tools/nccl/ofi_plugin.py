@@ -45,6 +45,30 @@ def find_tuner(folders: Iterable[str]) -> str:
     return ""
 
 
+def find_plugin(folders: Iterable[str] = INSTALLER_FOLDERS) -> tuple[str, str]:
+    """Give the folder of the first plugin found in these folders, or one level below them, and its version.
+
+    The EFA installer has put it into a folder by the processor's name, e.g. ``lib/x86_64-linux-gnu``. Both are empty
+    where there is none; the version is, where the library does not say it.
+    """
+    for folder in folders:
+        try:
+            below = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
+        except OSError:
+            continue
+        for place in (folder, *below):
+            for name in _PLUGINS:
+                data = _read_head(f"{place}/{name}")
+                if _MAKER in data:
+                    return place, _version_text(data)
+    return "", ""
+
+
+def has_plugin(folder: str) -> bool:
+    """Whether a folder has the plugin's library by one of its names."""
+    return any(os.path.isfile(f"{folder}/{name}") for name in _PLUGINS)
+
+
 def _has_tuner(data: bytes) -> bool:
     if _MAKER not in data:
         return False
@@ -61,6 +85,17 @@ def _version(data: bytes) -> tuple[int, ...]:
             break
         numbers.append(int(digits))
     return tuple(numbers)
+
+
+def _version_text(data: bytes) -> str:
+    """Read the whole version behind the maker's name, e.g. ``1.17.2-aws``; empty where it is no number."""
+    text = data[data.index(_MAKER) + len(_MAKER) :][:40].decode("ascii", "replace")
+    word = ""
+    for character in text:
+        if not (character.isascii() and (character.isalnum() or character in "._+-")):
+            break
+        word += character
+    return word if word[:1].isdigit() else ""
 
 
 def _read_head(path: str) -> bytes:

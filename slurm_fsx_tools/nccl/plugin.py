@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import environment
+from .choice import choose, unknown
 from .installation import current_installation, unsaid
 
 if TYPE_CHECKING:
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
 
 def slurm_fsx_job_env(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs) -> None:
     """Give a job the installation's library path and the profile's variables."""
-    if environment.is_wanted(job, config):
-        installation = current_installation(config, shared_fs)
-        env.extend(environment.nccl_operations(job, installation, config))
-        for note in unsaid(environment.notes(installation, config), config):
-            env.note(note)
+    if not environment.is_wanted(job, config):
+        return
+    choice = choose(job.nccl, config)
+    installation = current_installation(config, shared_fs, choice.version, job.id)
+    if choice.version and installation is None:
+        choice = choice._replace(version="", note=unknown(job.nccl, config))
+        installation = current_installation(config, shared_fs, job_id=job.id)
+    if choice.note:
+        env.note(choice.note)
+    env.extend(environment.nccl_operations(job, installation, config, choice.profile))
+    for note in unsaid(environment.notes(installation, config, choice.profile), config, choice.version):
+        env.note(note)

@@ -1,21 +1,15 @@
-"""The named sets of NCCL and EFA variables that jobs get; each variable with what it is for, and its source."""
+"""The named sets of NCCL and EFA variables that jobs get: built in, and a site's own from its configuration."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-_NCCL = "https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/env.html"
-_NCCL_CHANNELS = "https://github.com/NVIDIA/nccl/blob/master/src/graph/connect.cc"
-_EFA = "https://github.com/aws/aws-ofi-nccl/blob/master/doc/efa-env-var.md"
-
-TUNER_THREAD = "https://github.com/aws/aws-ofi-nccl/issues/982"
-"""Where it is said that a chosen algorithm or protocol keeps AWS's tuner from loading."""
-
-STOPS_TUNER = ("NCCL_ALGO", "NCCL_PROTO")
-"""Variables that keep AWS's tuner, part of the plugin from 1.16 on, from choosing algorithm and protocol."""
+from ..config.model import PROFILES, Config
+from .conditions import Facts
+from .variables import BY_NAME, NETWORK, VARIABLES
 
 
-class Variable(NamedTuple):
+class Given(NamedTuple):
     """A variable that a profile gives to jobs, where the user has not set it."""
 
     name: str
@@ -31,63 +25,77 @@ class Profile(NamedTuple):
 
     name: str
     summary: str
-    variables: tuple[Variable, ...]
+    variables: tuple[Given, ...]
+    renames: bool = False
+    """Whether what a setup script exports by an old name goes to jobs by today's."""
+
+
+def _documented(name: str, value: str) -> Given:
+    variable = BY_NAME[name]
+    return Given(name, value, variable.purpose, variable.source, variable.advice)
 
 
 DOCUMENTED = Profile(
     "documented",
     "The set that this product documents; it suits any version of the AWS OFI NCCL plugin, and tunes none.",
     (
-        Variable(
-            "FI_PROVIDER",
-            "efa",
-            "lets libfabric use EFA and nothing else",
-            _EFA,
-            "needed up to aws-ofi-nccl 1.5; later ones choose it themselves",
-        ),
-        Variable(
-            "FI_EFA_USE_DEVICE_RDMA",
-            "1",
-            "lets EFA read and write GPU memory directly",
-            _EFA,
-            "not needed from libfabric 1.18 with aws-ofi-nccl 1.7 on; harmless there",
-        ),
-        Variable(
-            "NCCL_PROTO",
-            "simple",
-            "keeps NCCL to the protocol that needs no ordered delivery, which EFA does not promise",
-            _EFA,
-            "needed up to aws-ofi-nccl 1.5; later ones choose it themselves, and it stops their tuner",
-        ),
-        Variable(
-            "NCCL_DEBUG",
-            "INFO",
-            "lets each rank say which network and plugin it uses",
-            f"{_NCCL}#nccl-debug",
-            "NVIDIA advises against keeping debug variables set in production",
-        ),
-        Variable(
-            "NCCL_ALGO",
-            "Ring",
-            "keeps collectives to rings",
-            f"{_NCCL}#nccl-algo",
-            "stops the tuner of aws-ofi-nccl, and NCCL's own choice by message size",
-        ),
-        Variable(
-            "NCCL_MIN_NRINGS",
-            "8",
-            "asks for at least eight rings",
-            _NCCL_CHANNELS,
-            "an old name of NCCL_MIN_NCHANNELS, which NCCL still reads; AWS recommends to leave the number to NCCL",
-        ),
+        _documented("FI_PROVIDER", "efa"),
+        _documented("FI_EFA_USE_DEVICE_RDMA", "1"),
+        _documented("NCCL_PROTO", "simple"),
+        _documented("NCCL_DEBUG", "INFO"),
+        _documented("NCCL_ALGO", "Ring"),
+        _documented("NCCL_MIN_NRINGS", "8"),
     ),
 )
+MINIMAL = Profile("minimal", "The library path and nothing else.", ())
 
-PROFILES = {profile.name: profile for profile in (DOCUMENTED,)}
+AUTO_SUMMARY = "What the installed versions need on this instance type; for current ones, almost nothing."
 
-DOCUMENTED_VALUES = {variable.name: variable.value for variable in DOCUMENTED.variables}
+DOCUMENTED_VALUES = {given.name: given.value for given in DOCUMENTED.variables}
+
+FAIL_FAST = Given(
+    "NCCL_NET",
+    NETWORK,
+    "a job that does not get EFA stops instead of running on sockets (nccl.fail_fast)",
+    BY_NAME["NCCL_NET"].source,
+    "a job on nodes without EFA stops, too",
+)
 
 
-def select_profile(name: str) -> Profile:
+def profile_names(config: Config) -> tuple[str, ...]:
+    """Name every profile there is, the built-in ones first."""
+    return (*PROFILES, *config["nccl.profiles"])
+
+
+def select_profile(name: str, config: Config, facts: Facts = Facts()) -> Profile:  # noqa: B008  # never changed
     """Give the profile of a name; the documented one where there is none, so that a typo changes no job's speed."""
-    return PROFILES.get(name, DOCUMENTED)
+    if name in config["nccl.profiles"]:
+        profile = _site_profile(name, config, facts)
+    elif name == "auto":
+        profile = Profile("auto", AUTO_SUMMARY, tuple(_needed(facts)), renames=True)
+    else:
+        profile = MINIMAL if name == "minimal" else DOCUMENTED
+    if config["nccl.fail_fast"]:
+        others = tuple(given for given in profile.variables if given.name != FAIL_FAST.name)
+        profile = profile._replace(variables=(*others, FAIL_FAST))
+    return profile
+
+
+def _needed(facts: Facts) -> list[Given]:
+    return [
+        Given(variable.name, need.value, variable.purpose, need.source, f"{need.why} ({need.when})")
+        for variable in VARIABLES
+        for need in variable.needs
+        if need.when.holds(facts)
+    ]
+
+
+def _site_profile(name: str, config: Config, facts: Facts) -> Profile:
+    variables = []
+    for variable, value in config["nccl.profiles"][name].items():
+        known = BY_NAME.get(variable)
+        harm = known.harm(value, facts) if known else None
+        caveat = f"{harm.why} ({harm.source})" if harm else known.advice if known else ""
+        purpose = known.purpose if known else "the site's configuration sets it"
+        variables.append(Given(variable, value, purpose, f"nccl.profiles.{name} in {config.path}", caveat))
+    return Profile(name, f"This site's own, from {config.path}.", tuple(variables))

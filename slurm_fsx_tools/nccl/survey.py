@@ -1,6 +1,7 @@
 """A look at ``/fsx/nccl``: taken in a child by ``SharedFs.look``, so all that goes in and out is what json can carry.
 
-Where nothing has changed, it costs three file-system calls: the folder, the setup script, the version file.
+Where nothing has changed, it costs four file-system calls: the folder and the link ``current``; then, with a version of
+ours, the mark of its use and its manifest, and with any other installation, the setup script and the version file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import stat
 from typing import Any
 
 from ..errors import SlurmFsxError, UntrustedFile
-from ..files import check_owner, check_trusted
+from ..files import check_owner, check_trusted, read_trusted, remove
+from .manifest import CURRENT, FILE, USES, VERSIONS, Manifest, is_version_id, version_folder
 
 SETUP_SCRIPT = "setup-nccl-env.sh"
 VERSION_FILE = ".nccl_version"
@@ -19,36 +21,161 @@ _VERSION_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 _VERSION_LIMIT_BYTES = 128
 
 
-def survey(folder: str, known_key: str, limit_s: float) -> dict[str, Any] | None:
+def survey(folder: str, known_key: str, limit_s: float, version: str = "", job_id: str = "") -> dict[str, Any] | None:
     """See what stands in a folder.
 
     Args:
         folder: ``/fsx/nccl``.
         known_key: The key of the last answer, if that still counts; else empty.
         limit_s: How long a setup script may take.
+        version: The version of ours to look at; without it, the one that ``current`` names.
+        job_id: The job to mark as a user of that version; none without it.
 
     Returns:
-        None where there is no installation. Else ``key``, which changes whenever the answer may, and, unless it is the
-        known one, ``installation`` with the fields of an `Installation`, and ``is_final``: False if a later look may
-        find more although nothing here has changed.
+        None where there is no installation, or no such version. Else ``key``, which changes whenever the answer may,
+        and, unless it is the known one, ``installation`` with the fields of an `Installation`, and ``is_final``: False
+        if a later look may find more although nothing here has changed. ``note`` may be there besides, about this very
+        look.
 
     Raises:
         OSError: the folder cannot be read.
     """
     try:
         folder_status = os.lstat(folder)
-        script_status = os.lstat(f"{folder}/{SETUP_SCRIPT}")
     except FileNotFoundError:
         return None
-    except NotADirectoryError:
-        return _untrusted(known_key, folder, f"{folder} is no folder; put the installation there")
     try:
         if stat.S_ISLNK(folder_status.st_mode):
             raise UntrustedFile(f"{folder} is a symbolic link", hint="put the folder itself there, or mount it")
+        if not stat.S_ISDIR(folder_status.st_mode):
+            raise UntrustedFile(f"{folder} is no folder", hint="put the installation there")
         check_owner(folder, folder_status)
-        check_trusted(f"{folder}/{SETUP_SCRIPT}", script_status)
-    except UntrustedFile as error:
+        if version:
+            return _survey_version(folder, version, known_key, job_id)
+        current = _read_link(f"{folder}/{CURRENT}")
+        if not current:
+            return _survey_script(folder, known_key, limit_s)
+        current_id = current.removeprefix(f"{folder}/").removeprefix(f"{VERSIONS}/").rstrip("/")
+        if not is_version_id(current_id):
+            hint = "choose a version: slurm-fsx nccl use ID"
+            raise UntrustedFile(f"{folder}/{CURRENT} leads to {current}, which is no version", hint=hint)
+        answer = _survey_version(folder, current_id, known_key, job_id)
+        if answer is None:
+            hint = "choose another one: slurm-fsx nccl use ID"
+            raise UntrustedFile(f"{folder}/{CURRENT} leads to {current}, which is not installed", hint=hint)
+        return answer
+    except SlurmFsxError as error:
         return _untrusted(known_key, folder, str(error))
+
+
+def _survey_version(folder: str, version: str, known_key: str, job_id: str) -> dict[str, Any] | None:
+    """Look at a version of ours, and mark it as used; None where it is not installed.
+
+    The mark comes first. Whoever removes a version takes it out of reach and then looks at the marks: so either the
+    mark is seen there, or it is seen here that the version is gone.
+
+    Raises:
+        SlurmFsxError: somebody else than root could have written it, or its manifest is damaged.
+    """
+    path = version_folder(folder, version)
+    is_marked, note = _mark(folder, version, job_id)
+    try:
+        status = os.lstat(f"{path}/{FILE}")
+    except (FileNotFoundError, NotADirectoryError):
+        if job_id and is_marked:
+            remove(f"{folder}/{USES}/{version}/{job_id}")
+        return None
+    check_trusted(f"{path}/{FILE}", status)
+    if not is_marked:
+        _make_folders(folder, version)
+        note = _mark(folder, version, job_id)[1]
+    answer: dict[str, Any] = {"key": f"{path}:{_identity(status)}"}
+    if answer["key"] != known_key:
+        answer.update(_examine_version(folder, version))
+    if note:
+        answer["note"] = note
+    return answer
+
+
+def _mark(folder: str, version: str, job_id: str) -> tuple[bool, str]:
+    """Mark a version as used by a job: an empty file; give False where its folder is missing, and what went wrong.
+
+    The folders are root's, in one that was looked at: nobody else can have put a link there.
+    """
+    if not job_id:
+        return True, ""
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        os.close(os.open(f"{folder}/{USES}/{version}/{job_id}", flags, 0o644))
+    except FileNotFoundError:
+        return False, f"{folder}/{USES}/{version} cannot be made: jobs are not marked as users of this version"
+    except OSError as error:
+        reason = f"jobs are not marked in {folder}/{USES}/{version} ({error.strerror})"
+        return True, f"{reason}: do not remove the version while they run"
+    return True, ""
+
+
+def _make_folders(folder: str, version: str) -> None:
+    for path in (f"{folder}/{USES}", f"{folder}/{USES}/{version}"):
+        try:
+            os.mkdir(path, 0o755)
+        except OSError:
+            pass  # another node was quicker, or it cannot be: the next mark tells
+
+
+def _examine_version(folder: str, version: str) -> dict[str, Any]:
+    from .ofi_plugin import INSTALLER_FOLDERS, find_tuner
+
+    path = version_folder(folder, version)
+    library = f"{path}/lib"
+    for part in (f"{folder}/{VERSIONS}", path, library):
+        try:
+            check_owner(part, os.lstat(part))
+        except FileNotFoundError as error:
+            raise UntrustedFile(f"{part} is not there", hint="install that version again") from error
+    manifest = Manifest.parse(read_trusted(f"{path}/{FILE}"), f"{path}/{FILE}")
+    if manifest.id != version:
+        raise UntrustedFile(f"{path}/{FILE} is the manifest of {manifest.id}", hint="install that version again")
+    plugin = os.path.normpath(os.path.join(path, manifest.ofi_folder)) if manifest.ofi_folder else library
+    own = [library]
+    lists = {}
+    if _is_below(plugin, path):
+        own = list(dict.fromkeys([library, plugin]))
+    else:
+        lists["LD_LIBRARY_PATH"] = [plugin]
+    return {
+        "installation": {
+            "folder": folder,
+            "id": version,
+            "library_folders": own,
+            "version": manifest.nccl,
+            "nccl": manifest.nccl,
+            "ofi": manifest.ofi,
+            "libfabric": manifest.libfabric,
+            "lists": lists,
+            "tuner": find_tuner(dict.fromkeys([*own, plugin, *INSTALLER_FOLDERS])),
+        },
+        "is_final": True,
+    }
+
+
+def _read_link(path: str) -> str:
+    """Give where a symbolic link leads; empty where there is none."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UntrustedFile(f"{path} is no link ({error.strerror})", hint="remove it") from error
+
+
+def _survey_script(folder: str, known_key: str, limit_s: float) -> dict[str, Any] | None:
+    """Look at an installation of another maker."""
+    try:
+        script_status = os.lstat(f"{folder}/{SETUP_SCRIPT}")
+    except FileNotFoundError:
+        return None
+    check_trusted(f"{folder}/{SETUP_SCRIPT}", script_status)
     version, fault = _read_version(f"{folder}/{VERSION_FILE}")
     key = f"{folder}:{_identity(script_status)}:{version}{fault}"
     if key == known_key:

@@ -109,7 +109,7 @@ static void nccl_values_and_paths_are_checked(void)
 {
 	char path[5000];
 
-	CLAIM(nccl_value_is_valid("off") && nccl_value_is_valid("aws-1.2_x"));
+	CLAIM(nccl_value_is_valid("off") && nccl_value_is_valid("2.28.7-1_ofi-1.17.2-aws_cuda-13.0+x"));
 	CLAIM(!nccl_value_is_valid("") && !nccl_value_is_valid("a b") && !nccl_value_is_valid("a=b") && !nccl_value_is_valid("../x"));
 	CLAIM(path_is_sane("/a b") && !path_is_sane("a") && !path_is_sane("") && !path_is_sane("/a\nb"));
 	memset(path, 'a', sizeof(path));
@@ -365,11 +365,11 @@ static void plugin_conf_is_current_only_for_the_configuration_it_was_made_from(v
 	CLAIM(plugin_conf_read(in_folder("none"), config, geteuid(), &conf) == -ENOENT && !conf.is_current);
 	CLAIM(stat(config, &st) == 0);
 	snprintf(text, sizeof(text), "# slurm-fsx plugin 1\nconfig=%s\nconfig_key=%llu:%llu:%lld:%lld\nfsx_root=/shared\n"
-		 "unknown_name=reject\npolicy=abc\nnew=1\ncontainers=relative\n", config, (unsigned long long)st.st_dev,
+		 "unknown_name=reject\npolicy=abc\nnew=1\nnccl_profiles=documented fast\ncontainers=relative\n", config, (unsigned long long)st.st_dev,
 		 (unsigned long long)st.st_ino, (long long)st.st_size, mtime_of(config));
 	CLAIM(plugin_conf_read(write_file("plugin.conf", text), config, geteuid(), &conf) == 0);
 	CLAIM(conf.is_current && conf.reject_unknown && same(conf.fsx_root, "/shared") && same(conf.policy, "abc") &&
-	      same(conf.containers, "/fsx/containers"));
+	      same(conf.containers, "/fsx/containers") && same(conf.nccl_profiles, "documented fast"));
 	write_file("config.yaml", "{a: 1}\n");
 	CLAIM(plugin_conf_read(in_folder("plugin.conf"), config, geteuid(), &conf) == 0 && !conf.is_current);
 	CLAIM(plugin_conf_read(in_folder("plugin.conf"), in_folder("no.yaml"), geteuid(), &conf) == 0 && !conf.is_current);
@@ -668,6 +668,19 @@ static void enroot_gets_what_pyxis_gives_it(void)
 	words_free(&words);
 }
 
+static void an_image_that_is_no_path_is_looked_up_by_its_files_name(void)
+{
+	char name[NAME_SIZE];
+
+	CLAIM(name_of_image("pytorch", name) == 0 && same(name, "pytorch"));
+	CLAIM(name_of_image("docker://pytorch-24.01", name) == 0 && same(name, "pytorch-24.01"));
+	CLAIM(name_of_image("docker://nvcr.io/nvidia/pytorch:24.03-py3", name) == 0 &&
+	      same(name, "nvcr.io_nvidia_pytorch-24.03-py3"));
+	CLAIM(name_of_image("nvcr.io#nvidia/nemo", name) == 0 && same(name, "nvcr.io_nvidia_nemo-latest"));
+	CLAIM(name_of_image("ubuntu:24.04", name) < 0 && name_of_image("localhost:5000/a:1", name) < 0);
+	CLAIM(name_of_image("nvcr.io/a@sha256:00", name) < 0 && name_of_image("nvcr.io/a_b:1", name) < 0);
+}
+
 static void a_local_copy_counts_only_where_it_is_the_same(void)
 {
 	/* A superblock alone: version 4, and as many bytes as it has itself. */
@@ -675,29 +688,34 @@ static void a_local_copy_counts_only_where_it_is_the_same(void)
 	static const char cut[96] = {'h', 's', 'q', 's', [28] = 4, [40] = 97};
 	static const struct timespec then[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 7}};
 	static const struct timespec later[2] = {{.tv_sec = 1000, .tv_nsec = 5}, {.tv_sec = 1000, .tv_nsec = 8}};
-	const char *stage = in_folder("stage");
-	char path[PATH_MAX];
+	char containers[256], stage[256], path[PATH_MAX];
 	struct stat st;
 	int source, copy;
+
+	snprintf(containers, sizeof(containers), "%s", in_folder(""));
+	snprintf(stage, sizeof(stage), "%s", in_folder("stage"));
 
 	CLAIM(mkdir(stage, 0777) == 0 && mkdir(in_folder("stage/slurm-fsx-images"), 0755) == 0);
 	snprintf(path, sizeof(path), "%s", write_bytes("image.sqsh", whole, sizeof(whole), 0644));
 	source = open(path, O_RDONLY | O_CLOEXEC);
 	CLAIM(source >= 0 && futimens(source, then) == 0);
-	CLAIM(local_copy_open("", path, source) == -ENOENT && local_copy_open(in_folder("stage"), path, source) == -ENOENT);
+	CLAIM(local_copy_open(NULL, containers, "", path, source) == -ENOENT);
+	CLAIM(local_copy_open(NULL, containers, stage, path, source) == -ENOENT);
 	write_bytes("stage/slurm-fsx-images/image.sqsh", whole, sizeof(whole), 0644);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), later, 0) == 0);
-	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
+	CLAIM(local_copy_open(NULL, containers, stage, path, source) == -ESTALE);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
-	copy = local_copy_open(in_folder("stage"), path, source);
+	copy = local_copy_open(NULL, containers, stage, path, source);
 	CLAIM(copy >= 0 && fstat(copy, &st) == 0 && st.st_atim.tv_sec > 1000 && st.st_mtim.tv_nsec == 7);
 	if (copy >= 0)
 		close(copy);
 	write_bytes("stage/slurm-fsx-images/image.sqsh", cut, sizeof(cut), 0644);
 	CLAIM(utimensat(AT_FDCWD, in_folder("stage/slurm-fsx-images/image.sqsh"), then, 0) == 0);
-	CLAIM(local_copy_open(in_folder("stage"), path, source) == -ESTALE);
+	CLAIM(local_copy_open(NULL, containers, stage, path, source) == -ENODATA);
+	/* A file of that name elsewhere is another image. */
+	CLAIM(local_copy_open(NULL, "/elsewhere", stage, path, source) == -ENOENT);
 	CLAIM(chmod(in_folder("stage/slurm-fsx-images"), 0777) == 0);
-	CLAIM(local_copy_open(in_folder("stage"), path, source) == -EPERM);
+	CLAIM(local_copy_open(NULL, containers, stage, path, source) == -EPERM);
 	close(source);
 }
 
@@ -710,11 +728,17 @@ static void marks_and_caches_lie_in_roots_own_folders(void)
 	snprintf(where, sizeof(where), "%s", containers);
 	CLAIM(mkdir(where, 0777) == 0);
 	snprintf(image, sizeof(image), "%s/a.sqsh", where);
-	CLAIM(catalogue_mark_use(where, image, 12, 5000) == 0 && catalogue_mark_use(where, image, 12, 5000) == 0);
-	CLAIM(stat(in_folder("shared-images/.slurm-fsx/uses/a.sqsh/12"), &st) == 0 && st.st_size == 0);
-	CLAIM(catalogue_mark_use(where, "/elsewhere/a.sqsh", 12, 5000) == -EINVAL);
+	CLAIM(catalogue_mark_use(where, image, "lab", 12, 5000) == -ENOENT);
+	CLAIM(stat(in_folder("shared-images/.slurm-fsx"), &st) < 0);
+	write_file("shared-images/a.sqsh", "");
+	CLAIM(catalogue_mark_use(where, image, "lab", 12, 5000) == 0 && catalogue_mark_use(where, image, "lab", 12, 5000) == 0);
+	CLAIM(stat(in_folder("shared-images/.slurm-fsx/uses/a.sqsh/lab.12"), &st) == 0 && st.st_size == 0);
+	CLAIM(catalogue_mark_use(where, image, NULL, 12, 5000) == 0 && catalogue_mark_use(where, image, "../lab", 13, 5000) == 0);
+	CLAIM(stat(in_folder("shared-images/.slurm-fsx/uses/a.sqsh/12"), &st) == 0 &&
+	      stat(in_folder("shared-images/.slurm-fsx/uses/a.sqsh/13"), &st) == 0);
+	CLAIM(catalogue_mark_use(where, "/elsewhere/a.sqsh", "lab", 12, 5000) == -EINVAL);
 	snprintf(image, sizeof(image), "%s/sub/a.sqsh", where);
-	CLAIM(catalogue_mark_use(where, image, 12, 5000) == -EINVAL);
+	CLAIM(catalogue_mark_use(where, image, "lab", 12, 5000) == -EINVAL);
 	CLAIM(catalogue_make_cache(where, geteuid(), getegid(), 5000) == 0 &&
 	      catalogue_make_cache(where, geteuid(), getegid(), 5000) == 0);
 	snprintf(image, sizeof(image), "%s/.slurm-fsx/caches/%u", where, geteuid());
@@ -722,7 +746,8 @@ static void marks_and_caches_lie_in_roots_own_folders(void)
 	/* A folder that others can write to could be anything by now. */
 	CLAIM(chmod(in_folder("shared-images/.slurm-fsx/uses"), 0777) == 0);
 	snprintf(image, sizeof(image), "%s/b.sqsh", where);
-	CLAIM(catalogue_mark_use(where, image, 12, 5000) == -EPERM);
+	write_file("shared-images/b.sqsh", "");
+	CLAIM(catalogue_mark_use(where, image, "lab", 12, 5000) == -EPERM);
 	CLAIM(rename(in_folder("shared-images/.slurm-fsx"), in_folder("shared-images/kept")) == 0 &&
 	      symlink("kept", in_folder("shared-images/.slurm-fsx")) == 0);
 	CLAIM(catalogue_make_cache(where, 77, 77, 5000) < 0);
@@ -756,6 +781,7 @@ int main(void)
 	a_process_is_known_by_its_start();
 	a_container_lies_in_its_users_own_empty_directory();
 	enroot_gets_what_pyxis_gives_it();
+	an_image_that_is_no_path_is_looked_up_by_its_files_name();
 	a_local_copy_counts_only_where_it_is_the_same();
 	marks_and_caches_lie_in_roots_own_folders();
 	{

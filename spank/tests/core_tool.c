@@ -295,7 +295,7 @@ static int run_release(int argc, char **argv)
 
 static int run_mark(int argc, char **argv)
 {
-	int rv = argc == 3 ? catalogue_mark_use(argv[0], argv[1], (uint32_t)strtoul(argv[2], NULL, 10), 2000) : -EINVAL;
+	int rv = argc == 3 ? catalogue_mark_use(argv[0], argv[1], "lab", (uint32_t)strtoul(argv[2], NULL, 10), 2000) : -EINVAL;
 
 	return rv < 0 ? trouble(rv) : 0;
 }

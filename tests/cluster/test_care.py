@@ -115,8 +115,8 @@ def test_an_image_in_use_stays_and_goes_after_the_job_has_ended(site: Site) -> N
     file = f"{TOOLS[0]}.sqsh"
     job = cluster.sbatch("#!/bin/sh\necho started\nsleep 300\n", f"--container-name={TOOLS[0]}")
     cluster.wait_until(lambda: "started" in job.output, "the container running")
-    uses = cluster.fsx / "containers/.slurm-fsx/uses" / file
-    cluster.wait_until(lambda: any(uses.glob(f"*{job.id}")), "the marker that root leaves at step start")
+    marker = cluster.fsx / "containers/.slurm-fsx/uses" / file / f"lab.{job.id}"
+    cluster.wait_until(marker.exists, "the marker that root leaves at step start")
     ended = mark(cluster, TOOLS[2], 4_000_000)
     assert prune(cluster)[file] == (False, f"job {job.id} uses it")
     removed = cluster.run_on("head", [COMMAND, "containers", "remove", file])

@@ -248,6 +248,53 @@ def test_without_fuse_the_image_is_unpacked(pyxis_site: Site) -> None:
     assert_nothing_is_left(pyxis_site)
 
 
+def test_where_the_data_path_is_a_mount_point_itself_the_image_is_unpacked(pyxis_site: Site) -> None:
+    # enroot cannot list containers there while one runs from a mounted root: steps beside it would fail.
+    folder = DATA[pyxis_site.runtime].format(uid=2001)
+    node = pyxis_site.cluster.nodes["n1"]
+    run(pyxis_site, "srun --container-name=pytorch true")
+    node.run(["mount", "-t", "tmpfs", "-o", "mode=0700,uid=2001,gid=2001", "none", folder])
+    try:
+        first = start(pyxis_site)
+        assert f"IMAGE={IMAGE}" in run(pyxis_site, "srun --container-name=pytorch env")
+        pyxis_site.cluster.cancel(first)
+        pyxis_site.cluster.wait_until_idle()
+    finally:
+        node.run(["umount", folder])
+    assert slurmd_says(pyxis_site, f"[{first.id}.batch] slurm-fsx: unpacked")
+    assert_nothing_is_left(pyxis_site)
+
+
+def test_a_user_who_closes_the_way_to_a_container_keeps_nothing(pyxis_site: Site) -> None:
+    folder = DATA[pyxis_site.runtime].format(uid=2001)
+    cluster = pyxis_site.cluster
+    run(pyxis_site, f"srun --container-name=pytorch true\nchmod 000 {folder}")
+    try:
+        cluster.wait_until(lambda: not mounts(pyxis_site) and not processes(pyxis_site, "squashfuse"), "nothing left")
+    finally:
+        # Pyxis's own epilog fails at a folder that is closed to it, with our plugin or without, and drains the node.
+        cluster.nodes["n1"].run(["sh", "-c", f"chmod 700 {folder}; rmdir {folder}/pyxis_*"])
+        cluster.resume("n1")
+    assert_nothing_is_left(pyxis_site)
+
+
+def test_a_user_cannot_turn_squashfuse_to_other_work_or_hang_who_looks_at_mounts(pyxis_site: Site) -> None:
+    node = pyxis_site.cluster.nodes["n1"]
+    job = start(pyxis_site)
+    [server] = processes(pyxis_site, "squashfuse")
+    done = node.run(["sh", "-c", f"exec 3<>/proc/{server}/mem"], "ada")
+    assert done.returncode != 0
+    assert "Permission denied" in done.stderr
+    assert node.run(["kill", "-STOP", str(server)], "ada").returncode == 0
+    try:
+        assert "fuse.squashfuse" not in node.run(["cat", "/proc/mounts"]).stdout
+        assert node.run(["timeout", "5", "df"]).returncode in (0, 1)
+    finally:
+        node.run(["kill", "-CONT", str(server)])
+    pyxis_site.cluster.cancel(job)
+    assert_nothing_is_left(pyxis_site)
+
+
 def test_where_the_configuration_says_so_images_are_unpacked_or_left_to_pyxis(pyxis_site: Site) -> None:
     for prepare in ("unpack", "off"):
         pyxis_site.configure(f"containers: {{prepare: {prepare}}}\n")
@@ -463,7 +510,7 @@ def test_a_copy_on_the_node_is_used_where_it_is_the_same(pyxis_site: Site) -> No
 
 def test_the_catalogue_knows_who_used_an_image(pyxis_site: Site) -> None:
     job = start(pyxis_site)
-    mark = pyxis_site.cluster.fsx / f"containers/.slurm-fsx/uses/{IMAGE}.sqsh/{job.id}"
+    mark = pyxis_site.cluster.fsx / f"containers/.slurm-fsx/uses/{IMAGE}.sqsh/lab.{job.id}"
     pyxis_site.cluster.wait_until(mark.exists, "the mark")
     assert mark.stat().st_uid == 0
     pyxis_site.cluster.cancel(job)

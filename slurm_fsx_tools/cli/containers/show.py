@@ -140,6 +140,15 @@ def _print_images(listing: Listing, uses: Mapping[str, Use]) -> None:
     print_table(head, rows)
 
 
+def image_path(name: str, snapshot: Snapshot) -> str:
+    """Give the path of the image that a container's name means.
+
+    Raises:
+        SlurmFsxError: there is none.
+    """
+    return _ask(ContainerName.parse(name).name, "", snapshot, complain)
+
+
 def _ask(name: str, partition: str, snapshot: Snapshot, on_failure: Failure) -> str:
     """Ask the plugins, the site's first, for the path of an image."""
     plugins = load_plugins(snapshot, on_failure)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
-import shutil
 import stat
-import sys
 import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import SharedFsUnavailable, SlurmFsxError, UntrustedFile
-from ...files import OTHERS_MAY_WRITE, check_owner
+from ...files import OTHERS_MAY_WRITE
+from ...folders import make_folder, remove_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,30 +68,6 @@ def make_lock_folder(store: Store, file: str) -> None:
         make_folder(path, _OPEN)
 
 
-def make_folder(path: str, mode: int) -> None:
-    """Make a folder, or see that the one that is there is a real one, ours or root's, and closed to others' writes.
-
-    Raises:
-        UntrustedFile: it is not.
-        OSError: it cannot be made.
-    """
-    try:
-        os.mkdir(path, mode)
-        os.chmod(path, mode)  # whatever the umask is
-    except FileExistsError:
-        pass
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            raise UntrustedFile(f"{path} is no folder", hint="remove it") from None
-        raise
-    try:
-        check_owner(path, os.fstat(fd))
-    finally:
-        os.close(fd)
-
-
 @contextmanager
 def scratch_folder(base: str) -> Iterator[str]:
     """Make a folder of our own on local disk, removed at the end, and remove those whose owner died.
@@ -119,39 +93,6 @@ def scratch_folder(base: str) -> Iterator[str]:
     finally:
         remove_tree(path)
         os.close(fd)
-
-
-def remove_tree(path: str) -> None:
-    """Remove a file or a folder with everything in it, following no link; what resists is left."""
-    if os.path.isdir(path) and not os.path.islink(path):
-        if sys.version_info >= (3, 12):
-            shutil.rmtree(path, onexc=_open_up)
-        else:
-            shutil.rmtree(path, onerror=_open_up)
-    elif os.path.lexists(path):
-        os.unlink(path)
-
-
-def _open_up(function: object, path: str, _error: object) -> None:
-    """Let the owner into a folder of an image that keeps even its owner out, and go on."""
-    if os.geteuid() == 0:
-        return
-    try:
-        for place in (os.path.dirname(path), path):
-            if stat.S_ISDIR(os.lstat(place).st_mode):
-                os.chmod(place, 0o700)
-        if os.path.isdir(path) and not os.path.islink(path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            os.unlink(path)
-    except OSError:
-        pass
-
-
-def free_bytes(folder: str) -> int:
-    """Give the room that a file system has for this user."""
-    status = os.statvfs(folder)
-    return status.f_bavail * status.f_frsize
 
 
 def _entries(folder: str) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import Interrupted, NoSpace, RegistryBusy, RegistryUnavailable, RegistryUntrustworthy
+from ...folders import free_bytes, remove_tree
 from ...programs import ProgramFailed, Programs, find_program
 from ...shared_lock import Candidate, jittered
 from ..records import Record
@@ -16,7 +17,7 @@ from . import skopeo as skopeo_importer
 from .budget import RegistryBudget
 from .credentials import credentials_path, find_credentials
 from .enroot import Unfit
-from .folders import free_bytes, make_folders, make_lock_folder, remove_tree, scratch_folder
+from .folders import make_folders, make_lock_folder, scratch_folder
 from .importers import choose_importer
 from .layers import forget_old_layers, missing_bytes
 from .options import Imported, ImportOptions, Plan

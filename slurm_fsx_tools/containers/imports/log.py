@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from ...errors import UntrustedFile
-from .folders import make_folder
+from ...folders import make_folder, open_log
 from .state import DONE, FAILED, KEPT, UNCHANGED
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ class ImportLog:
         self.path = f"{folder}/{MAIN_FILE}"
         self._clock = clock
         self._lock = threading.Lock()
-        self._main = _open(self.path)
+        self._main = open_log(self.path)
         self._files: dict[str, int] = {}
         self._phases: dict[str, str] = {}
 
@@ -59,7 +57,7 @@ class ImportLog:
             if not is_new and not progress.text:
                 return
             if progress.file not in self._files:
-                self._files[progress.file] = _open(f"{self.images}/{progress.file}.log")
+                self._files[progress.file] = open_log(f"{self.images}/{progress.file}.log")
         self._append(self._files[progress.file], ": ".join(filter(None, (progress.phase, progress.text))))
         if is_new:
             text = progress.text if progress.phase in (FAILED, DONE, KEPT, UNCHANGED) else ""
@@ -78,19 +76,3 @@ class ImportLog:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-
-
-def _open(path: str) -> int:
-    """Open a log for appending, and only a file of our own: the folder may be one that users write to."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, _MODE)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.ENXIO):
-            raise UntrustedFile(f"{path} is a link or no file", hint="remove it") from None
-        raise
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()) or status.st_nlink != 1:
-        os.close(fd)
-        raise UntrustedFile(f"{path} is not a log that we made", hint="remove it")
-    return fd

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import ImportFailed
 from ...files import publish, read_trusted, remove, write_atomically
+from ...folders import remove_tree
 from ..records import Record, describes, read_record, write_record
 from ..squashfs import SUPERBLOCK_BYTES, why_unusable
-from .folders import remove_tree
 
 if TYPE_CHECKING:
     from ..store import Store

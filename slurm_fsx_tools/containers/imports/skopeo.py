@@ -12,10 +12,10 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import ImportFailed, RegistryBusy, RegistryDenied
+from ...folders import remove_tree
 from ...programs import ProgramFailed, find_program
 from .credentials import auth_file
 from .disk import sum_of_files
-from .folders import remove_tree
 from .root_config import ImageConfig, write_root_config
 from .squashing import options
 

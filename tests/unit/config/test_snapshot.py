@@ -97,5 +97,6 @@ def test_the_spank_plugin_reads_the_same_values(yaml_path: Path) -> None:
     assert (yaml_path.parent / "run/plugin.conf").read_text() == (
         f"# slurm-fsx plugin 1\nconfig={yaml_path}\nconfig_key={config_key(str(yaml_path))}\nfsx_root=/lustre\n"
         "containers=/lustre/containers\nindex=/lustre/containers/.slurm-fsx/index\nunknown_name=pass\n"
-        "prepare=mount\nstate_dir=/var/lib/slurm-fsx/containers\nstage=\npolicy=default\n"
+        "prepare=mount\nstate_dir=/var/lib/slurm-fsx/containers\nstage=\n"
+        "nccl_profiles=documented auto minimal\npolicy=default\n"
     )

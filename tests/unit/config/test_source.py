@@ -74,6 +74,31 @@ def test_what_show_prints_can_be_used_as_it_is(tmp_path: Path) -> None:
         ),
         pytest.param("fsx: 1", ["c:1: fsx is a section"], id="no-section"),
         pytest.param("- fsx", ["c:1: the file is a section"], id="no-mapping"),
+        pytest.param(
+            "nccl:\n  profile: fats\n  profiles:\n    fast: {NCCL_DEBUG: WARN}",
+            ["c:2: nccl.profile must be one of documented, auto, minimal, fast, not 'fats'"],
+            id="no-profile",
+        ),
+        pytest.param(
+            "nccl:\n  profiles:\n    fast:\n      NCCL_BUFFSIZE: 8388608\n      A-B: x\n      A: x\n      A: y\n"
+            "    auto: {}\n    a b: {}\n    slow: 1\n    fast: {}\n    list: {B: [x]}",
+            [
+                "c:4: nccl.profiles.fast.NCCL_BUFFSIZE must be text (in quotes if it looks like a number), not ",
+                "c:5: nccl.profiles.fast has 'A-B', which is no name of a variable",
+                "c:7: nccl.profiles.fast.A is there twice: remove one",
+                "c:8: nccl.profiles.auto is built in; choose another name",
+                "c:9: nccl.profiles has a profile called 'a b'; write letters, digits",
+                "c:10: nccl.profiles.slow must be VARIABLE: VALUE pairs, not '1'",
+                "c:11: nccl.profiles.fast is there twice: remove one",
+                "c:12: nccl.profiles.list.B must be text",
+            ],
+            id="profiles-with-mistakes",
+        ),
+        pytest.param(
+            'nccl: {profiles: {a: {B: "x\\ny"}}}', ["c:1: nccl.profiles.a.B must be one line"], id="two-lines"
+        ),
+        pytest.param("nccl: {profiles: [a]}", ["c:1: nccl.profiles must be NAME: {VARIABLE: VALUE}"], id="no-profiles"),
+        pytest.param("nccl: {instance_type: p5}", ["c:1: nccl.instance_type must be an EC2"], id="no-instance-type"),
         pytest.param("fsx: {root: /a, root: /b}", ["c:1: fsx.root is there twice"], id="twice"),
         pytest.param("fsx: [1", ["c:2: this is no YAML"], id="no-yaml"),
         pytest.param("a: b: c", ["c:1: this is no YAML"], id="no-yaml-either"),
@@ -88,6 +113,15 @@ def test_a_mistake_is_named_with_file_line_and_key(text: str, mistakes: list[str
     assert len(lines) == len(mistakes) or "no YAML" in lines[0]
     for line, mistake in zip(lines, mistakes):
         assert mistake in line
+
+
+def test_a_sites_profile_can_be_chosen_before_it_is_defined() -> None:
+    text = 'nccl: {profile: fast, instance_type: p6-b200.48xlarge, profiles: {fast: {NCCL_BUFFSIZE: "8388608"}}}'
+    assert check_config(text, "c") == {
+        "nccl.profile": "fast",
+        "nccl.instance_type": "p6-b200.48xlarge",
+        "nccl.profiles": {"fast": {"NCCL_BUFFSIZE": "8388608"}},
+    }
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "fsx:\n", "---\n"])

@@ -12,6 +12,7 @@ import pytest
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Job, Node
 from slurm_fsx_tools.jobenv import JobEnv, apply_operations
+from slurm_fsx_tools.nccl.manifest import Manifest
 from slurm_fsx_tools.nccl.plugin import slurm_fsx_job_env
 from slurm_fsx_tools.shared_fs import SharedFs
 
@@ -41,6 +42,34 @@ class Site:
         self.script.write_text(f"echo sourced >>{self.sourced}\n{script}\n")
         self.script.chmod(0o644)
 
+    def install_version(self, version: str, **fields: object) -> Path:
+        """Put a version of ours beside the others; give its folder."""
+        folder = self.nccl / "versions" / version
+        (folder / "lib").mkdir(parents=True)
+        known: dict[str, object] = {
+            **dict.fromkeys(("ofi", "ofi_folder", "tests", "cuda", "libfabric", "mpi", "machine"), ""),
+            **{
+                "id": version,
+                "nccl": version.partition("_")[0],
+                "architectures": [],
+                "sources": {},
+                "installed_s": 0.0,
+            },
+        }
+        (folder / "manifest.json").write_bytes(Manifest(**{**known, **fields}).format())  # type: ignore[arg-type]
+        return folder
+
+    def use_version(self, version: str) -> None:
+        """Switch to a version."""
+        new = self.nccl / ".current"
+        new.symlink_to(f"versions/{version}")
+        new.rename(self.nccl / "current")
+
+    def users_of(self, version: str) -> list[str]:
+        """Name the jobs that are marked as users of a version."""
+        folder = self.nccl / ".uses" / version
+        return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
     @property
     def times_sourced(self) -> int:
         return len(self.sourced.read_text().splitlines())
@@ -53,10 +82,10 @@ class Site:
     def shared_fs(self) -> SharedFs:
         return SharedFs(str(self.fsx), 2.0)
 
-    def start(self, nccl: str = "") -> JobEnv:
+    def start(self, nccl: str = "", job_id: str = JOB.id) -> JobEnv:
         """Give what a prolog writes for a job."""
         env = JobEnv()
-        slurm_fsx_job_env(JOB._replace(nccl=nccl), env, self.config, self.shared_fs)
+        slurm_fsx_job_env(JOB._replace(nccl=nccl, id=job_id), env, self.config, self.shared_fs)
         return env
 
     def task(self, **user: str) -> dict[str, str]:

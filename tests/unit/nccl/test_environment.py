@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_fsx_tools.cli.nccl import shell_line
+from slurm_fsx_tools.cli.nccl.show import shell_line
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Job, Node
 from slurm_fsx_tools.jobenv import HOST, LIBRARY, JobEnv, Operation, apply_operations
 from slurm_fsx_tools.nccl.environment import Row, explain, nccl_operations, notes
 from slurm_fsx_tools.nccl.installation import Installation
-from slurm_fsx_tools.nccl.profiles import DOCUMENTED, PROFILES, select_profile
+from slurm_fsx_tools.nccl.profiles import DOCUMENTED, profile_names, select_profile
 
 if TYPE_CHECKING:
     from .conftest import Site
@@ -160,12 +160,15 @@ def test_every_row_says_why_and_where_that_can_be_read() -> None:
         assert row.source.startswith(("https://", "/fsx/nccl"))
 
 
-@pytest.mark.parametrize("name", PROFILES)
+SITE = Config({"nccl.profiles": {"quiet": {"NCCL_DEBUG": "WARN"}}, "nccl.fail_fast": True})
+
+
+@pytest.mark.parametrize("name", profile_names(SITE))
 def test_a_profile_is_called_by_its_name_and_gives_a_variable_once(name: str) -> None:
-    profile = select_profile(name)
+    profile = select_profile(name, SITE)
     assert profile.name == name
     assert len({variable.name for variable in profile.variables}) == len(profile.variables)
-    assert select_profile("") is DOCUMENTED
+    assert select_profile("", Config()) is DOCUMENTED
 
 
 text = st.text(st.characters(exclude_characters="\0\n", exclude_categories=["Cs"]))

@@ -176,11 +176,11 @@ def test_our_own_trouble_never_fails_a_job(
 
 def test_after_a_typo_the_last_good_configuration_stays_in_use(prologs: Prologs) -> None:
     prologs.plugin("def slurm_fsx_job_env(env, config): env.set('PROFILE', config['nccl.profile'])")
-    prologs.configure("nccl: {profile: mine}\n")
+    prologs.configure("nccl: {profile: minimal}\n")
     prologs.run()
     prologs.configure("nccl: {profil: other}\n")
     prologs.run()
-    assert prologs.operations[-1] == Operation("set", "PROFILE", "mine")
+    assert prologs.operations[-1] == Operation("set", "PROFILE", "minimal")
     assert f"{prologs.config}:4: unknown key nccl.profil; did you mean nccl.profile?" in prologs.log
 
 

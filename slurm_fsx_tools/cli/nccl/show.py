@@ -1,4 +1,4 @@
-"""``slurm-fsx nccl``: NCCL on the shared file system, and what jobs get of it."""
+"""``slurm-fsx nccl env``: what a job would get of NCCL on this node, and why."""
 
 from __future__ import annotations
 
@@ -12,32 +12,27 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..config.model import Config
-from ..config.origin import config_path
-from ..config.snapshot import load_snapshot
-from ..errors import ConfigError
-from ..nccl.environment import explain, notes
-from ..nccl.installation import current_installation
-from ..nccl.profiles import PROFILES, select_profile
-from ..node.journal import printable
-from ..shared_fs import SharedFs
+from ...config.model import Config
+from ...config.origin import config_path
+from ...config.snapshot import load_snapshot
+from ...errors import ConfigError
+from ...nccl.environment import explain, notes
+from ...nccl.installation import current_installation
+from ...nccl.profiles import profile_names, select_profile
+from ...node.journal import printable
+from ...shared_fs import SharedFs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..nccl.environment import Row
-    from ..nccl.profiles import Profile
+    from ...nccl.environment import Row
+    from ...nccl.profiles import Profile
 
 IN_CONTAINERS = {"": "yes", "host": "no", "library": "if the image has no NCCL and sees the folder"}
 """By an operation's scope."""
 
 
-@click.group()
-def nccl() -> None:
-    """Show NCCL on the shared file system, and what jobs get of it."""
-
-
-@nccl.command()
+@click.command()
 @click.option("--explain", "explained", is_flag=True, help="Say of each variable what it is for, and who says so.")
 @click.option("--profile", metavar="NAME", help="Use this profile, not the configured one.")
 @click.option("--shell", type=click.Choice(["bash", "json"]), help='Print for eval "$(...)", or for a program.')
@@ -58,7 +53,7 @@ def env(explained: bool, profile: str | None, shell: str | None) -> None:
     if shell == "bash":
         click.echo("".join(shell_line(row, explained) for row in rows), nl=False)
     elif rows:
-        _print(rows, select_profile(config["nccl.profile"]), explained)
+        _print(rows, select_profile(config["nccl.profile"], config), explained)
     if not rows:
         click.echo(f"slurm-fsx: a job gets nothing: {_why_nothing(config, said)}", err=True)
     if explained or not rows or shell is None:
@@ -81,8 +76,8 @@ def _config(profile: str | None) -> Config:
     config = load_snapshot(config_path(os.environ)).config
     if profile is None:
         return config
-    if profile not in PROFILES:
-        raise ConfigError(f"there is no profile {profile!r}", hint=f"use one of {', '.join(PROFILES)}")
+    if profile not in profile_names(config):
+        raise ConfigError(f"there is no profile {profile!r}", hint=f"use one of {', '.join(profile_names(config))}")
     return Config({**config.as_dict(), "nccl.profile": profile}, config.path, config.policy)
 
 
@@ -119,5 +114,6 @@ def _json(rows: Sequence[Row], said: Sequence[str], config: Config, explained: b
         if explained:
             operation.update(why=row.why, source=row.source, note=row.note)
         operations.append(operation)
-    document = {"profile": select_profile(config["nccl.profile"]).name, "operations": operations, "notes": list(said)}
+    profile = select_profile(config["nccl.profile"], config).name
+    document = {"profile": profile, "operations": operations, "notes": list(said)}
     return json.dumps(document, indent=2)

@@ -1,0 +1,82 @@
+"""A picture of bus bandwidth by message size, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import SlurmFsxError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KINDS = (".png", ".svg")
+
+
+class Line(NamedTuple):
+    """One run's figures."""
+
+    label: str
+    busbw: dict[int, float]
+    """In GB/s, by size in bytes."""
+
+    is_main: bool = True
+    """Whether it is what the picture is about; the others are drawn thin, behind it."""
+
+
+def check_kind(path: str) -> None:
+    """Raise SlurmFsxError unless a picture of this name can be drawn: asked before a test, not after it."""
+    if not path.endswith(KINDS):
+        raise SlurmFsxError(f"{path} is no name of a picture", hint=f"end it with {' or '.join(KINDS)}")
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK):
+        raise SlurmFsxError(f"{folder} cannot be written to", hint="name another folder")
+    _matplotlib()
+
+
+def draw(lines: Sequence[Line], title: str, path: str) -> None:
+    """Draw runs, one line each, to a PNG or SVG file.
+
+    Raises:
+        SlurmFsxError: matplotlib is not installed.
+        OSError: the file cannot be written.
+    """
+    figure_type = _matplotlib()
+    figure = figure_type(figsize=(9, 5), layout="constrained")
+    axes = figure.subplots()
+    for line in sorted(lines, key=lambda each: each.is_main):
+        sizes = sorted(size for size in line.busbw if size > 0)
+        style: dict[str, Any] = (
+            {"linewidth": 2, "marker": "o", "markersize": 4} if line.is_main else {"linewidth": 1, "alpha": 0.5}
+        )
+        axes.plot(sizes, [line.busbw[size] for size in sizes], label=line.label, **style)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda size, _: short_size(int(size)))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("message size")
+    axes.set_ylabel("bus bandwidth in GB/s")
+    axes.set_title(title)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend()
+    figure.savefig(path)
+
+
+def short_size(size_bytes: int) -> str:
+    """Give a size as nccl-tests' options have it: 8, 4K, 128M."""
+    size: float = size_bytes
+    for unit in ("", "K", "M"):
+        if size < 1024:
+            return f"{size:g}{unit}"
+        size /= 1024
+    return f"{size:g}G"
+
+
+def _matplotlib() -> Any:
+    try:
+        from matplotlib.figure import Figure  # not pyplot: no window system, no state of its own
+    except ImportError as error:
+        raise SlurmFsxError(
+            "pictures take matplotlib, which is not installed",
+            hint="run: pip install 'slurm-fsx-tools[plot]' into this installation",
+        ) from error
+    return Figure

@@ -1,0 +1,1 @@
+"""What brings nodes into shape: a command on many running nodes at a time."""
