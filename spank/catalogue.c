@@ -60,6 +60,17 @@ static int make_cache(const struct task *task, int folder)
 	return 0;
 }
 
+/* Its time is that of the last step's start: a mark of another cluster counts only for a while. */
+static int leave_mark(const struct task *task, int folder)
+{
+	int fd = openat(folder, task->name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd < 0 || futimens(fd, NULL) < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
 static int work(void *context, int out)
 {
 	const struct task *task = context;
@@ -82,8 +93,8 @@ static int work(void *context, int out)
 	}
 	if (task->staged[0] != '\0')
 		rv = make_cache(task, folder);
-	else if (openat(folder, task->name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644) < 0)
-		rv = -errno;
+	else
+		rv = leave_mark(task, folder);
 	return -rv;
 }
 
