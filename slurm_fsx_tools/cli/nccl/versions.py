@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +17,9 @@ from ...node.journal import printable
 from ...uses import UNUSED, Activity, forget_ended, read_uses
 from ..activity import ask_slurm
 from .text import check_may_change, date, folders, load_config, print_table, publish_files
+
+if TYPE_CHECKING:
+    from ...config.model import Config
 
 _prefix = click.option("--prefix", metavar="FOLDER", help="Where the nccl folder is; fsx.root of the configuration.")
 
@@ -90,6 +94,7 @@ def use(version_id: str, prefix: str | None, force: bool) -> None:
             click.echo(f"slurm-fsx: the files in {root} stay as they are: {printable(str(error))}", err=True)
     if manifest is not None:
         publish_files(root, manifest, config)
+    _forget_ended(root, config)
     click.echo(f"{version_id} is current" + (f"; before: {before}" if before not in ("", version_id) else ""), err=True)
 
 
@@ -125,3 +130,13 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
         others = {each: use for each, use in uses.items() if each not in ids}
         forget_ended(f"{root}/{USES}", others, activity, lambda each: os.path.isdir(version_folder(root, each)))
     raise SystemExit(1 if failed else 0)
+
+
+def _forget_ended(root: str, config: Config) -> None:
+    """Remove the marks of jobs that have ended: each job leaves one, and nobody else may ever look at them."""
+    try:
+        uses = read_uses(f"{root}/{USES}", time.time())
+        activity, _ = ask_slurm(config, "versions", "")
+        forget_ended(f"{root}/{USES}", uses, activity, lambda each: os.path.isdir(version_folder(root, each)))
+    except (SlurmFsxError, OSError):
+        pass  # without Slurm they stay until the next time
