@@ -70,6 +70,11 @@ def test_the_documented_script_installs_and_a_job_keeps_what_it_has_got(cluster:
     assert f"in use by job {job.id}" in refused.stderr
     assert (root / "versions" / first / "lib/libnccl.so.2").exists()
 
+    # A switch forgets the marks of jobs that have ended, and of no other.
+    (root / ".uses" / first / "4000000").touch()
+    on_head(cluster, COMMAND, "nccl", "use", f"{first}_2", f"--prefix={PREFIX}")
+    assert os.listdir(root / ".uses" / first) == [str(job.id)]
+
     on_head(cluster, "scancel", str(job.id))
     cluster.wait_until_idle()
     on_head(cluster, COMMAND, "nccl", "remove", first, f"--prefix={PREFIX}")
