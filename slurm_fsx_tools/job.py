@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ID_VARIABLE = "SLURM_JOB_ID"
+"""Is in the environment of a job, and of its prolog and epilog, and nowhere else."""
+
 _SPANK_OPTION = "SPANK__SLURM_SPANK_OPTION_"
 
 
@@ -90,9 +93,9 @@ class Job(NamedTuple):
         Raises:
             ValueError: there is no job id in the environment, or it is no number.
         """
-        job_id = environ.get("SLURM_JOB_ID", "")
+        job_id = environ.get(ID_VARIABLE, "")
         if not (job_id.isascii() and job_id.isdigit()):
-            raise ValueError(f"SLURM_JOB_ID is {job_id!r}: this runs as Slurm's prolog or epilog")
+            raise ValueError(f"{ID_VARIABLE} is {job_id!r}: this runs as Slurm's prolog or epilog")
         gpus = environ.get("SLURM_JOB_GPUS") or environ.get("CUDA_VISIBLE_DEVICES") or ""
         return cls(
             id=job_id,
@@ -116,7 +119,7 @@ class Job(NamedTuple):
 
 def job_id_of(environ: Mapping[str, str]) -> str:
     """Give the id of the job that a process belongs to, by its environment; empty for none."""
-    return environ.get("SLURM_JOB_ID", "")
+    return environ.get(ID_VARIABLE, "")
 
 
 def _number(text: str | None) -> int:

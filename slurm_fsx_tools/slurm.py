@@ -159,14 +159,14 @@ class CommandClient:
         return sorted({kind for line in lines for kind in _GPU_TYPE.findall(line)})
 
     def _ask(self, command: list[str]) -> str:
-        # A user's SQUEUE_STATES, SINFO_PARTITION or SLURM_CLUSTERS must not choose what is seen.
-        kept = {
-            name: value for name, value in os.environ.items() if not name.startswith(("SQUEUE_", "SINFO_", "SLURM_"))
-        }
-        kept.update({name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ})
         try:
             done = subprocess.run(
-                command, env=kept, stdin=subprocess.DEVNULL, capture_output=True, timeout=self._timeout_s, check=False
+                command,
+                env=own_environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=self._timeout_s,
+                check=False,
             )
         except FileNotFoundError as error:
             raise SlurmUnavailable(
@@ -187,6 +187,18 @@ class CommandClient:
 def _gpus(gres: str) -> int:
     """Count GPUs in a node's generic resources, e.g. ``gpu:a100:8(S:0-1),nic:16``."""
     return sum(int(number) for number in _GPUS.findall(gres))
+
+
+def own_environment() -> dict[str, str]:
+    """Give this process's environment for a command of Slurm's, without what would choose for it.
+
+    A user's SQUEUE_STATES, SINFO_PARTITION or SLURM_CLUSTERS must not choose what is seen, nor the job around us where
+    a step runs.
+    """
+    chosen = ("SQUEUE_", "SINFO_", "SRUN_", "SLURM_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(chosen)}
+    kept.update({name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ})
+    return kept
 
 
 def run_on_node(

@@ -1,8 +1,9 @@
 # The shared NCCL for sessions on this node that Slurm did not start, as by SSH: /etc/profile.d/nccl-shared.sh.
 # For sh and bash, interactive or not. Says nothing, and changes nothing where /fsx is away, hangs, or has no NCCL.
 
-# A job has its own version, or --nccl=off: a login shell in its script must not change that.
-if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_session-}" ]; then
+# A job has its own version, or --nccl=off: a login shell in its script must not change that. And never root's session:
+# with /fsx first in its search paths, no command would start while /fsx hangs, which is when root is needed.
+if [ -z "${SLURM_JOB_ID-}" ] && [ -z "${_slurm_fsx_session-}" ] && [ "$(id -u 2>/dev/null)" != 0 ]; then
     _slurm_fsx_session=/fsx/nccl/setup-nccl-env.sh
     _slurm_fsx_status=0
     # First in a process of its own: a script that hangs, ends its shell or is not root's alone is not for this session.

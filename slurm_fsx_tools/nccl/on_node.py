@@ -46,6 +46,9 @@ class Applied(NamedTuple):
         return f"{done}; NCCL {self.version}"
 
 
+_PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-/")
+
+
 def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc") -> Applied:
     """Put in place what this node needs, and see what its jobs will get. Doing it again changes nothing.
 
@@ -59,7 +62,7 @@ def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc
     problems: list[str] = []
     for name in (PROFILE, *(_fragments(share) if os.path.isdir(f"{etc}/{ENROOT}") else [])):
         try:
-            if _put(f"{share}/{name}", f"{etc}/{name}"):
+            if _put(f"{share}/{name}", f"{etc}/{name}", config.below_fsx("nccl")):
                 put.append(f"{etc}/{name}")
         except OSError as error:
             problems.append(f"{etc}/{name}: {error.strerror}")
@@ -89,9 +92,11 @@ def _fragments(share: str) -> list[str]:
     return sorted(found)
 
 
-def _put(source: str, target: str) -> bool:
-    """Put a file in place; say whether it was not there like that."""
-    data = read_trusted(source)
+def _put(source: str, target: str, folder: str) -> bool:
+    """Put a file in place, for an installation in that folder; say whether it was not there like that."""
+    if not _PLAIN.issuperset(folder):
+        raise SlurmFsxError(f"{folder} cannot stand in a shell script as it is", hint="mount it under a plain name")
+    data = read_trusted(source).replace(b"/fsx/nccl", folder.encode())
     # enroot runs its hooks as programs.
     mode = 0o755 if "/hooks.d/" in target else WORLD_READABLE
     try:

@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from ..slurm import cancel_by_name, is_busy_answer, run_on_node
+from ..slurm import cancel_by_name, is_busy_answer, own_environment, run_on_node
 from .rollout import Answer
 
 if TYPE_CHECKING:
@@ -77,7 +77,12 @@ class Srun:
                     return Answer(node.name, 1, "interrupted")
                 try:
                     process = subprocess.Popen(
-                        line, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                        line,
+                        env=own_environment(),
+                        stdin=subprocess.DEVNULL,
+                        stdout=output,
+                        stderr=output,
+                        start_new_session=True,
                     )
                 except OSError as error:
                     return Answer(node.name, 127, f"srun cannot be run: {error.strerror}")

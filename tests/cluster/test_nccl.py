@@ -66,7 +66,7 @@ def test_a_job_keeps_its_version_through_a_switch_and_the_next_one_has_the_new(o
     step = f"srun {container} env"
     job = cluster.sbatch(f"#!/bin/sh\n{step}\necho first\nwhile [ ! -e $HOME/go ]; do sleep 0.1; done\n{step}\n")
     cluster.wait_until(lambda: "first" in job.output, "the first step")
-    assert users_of(ours, OLD) == {str(job.id)}
+    assert users_of(ours, OLD) == {f"lab.{job.id}"}
     use_version(cluster.fsx, NEW)
     assert library(ours.srun(*([container] if container else []))[0]) == folder(NEW)
     go.touch()
@@ -99,10 +99,10 @@ def test_an_image_with_an_nccl_of_its_own_keeps_it(ours: Site) -> None:
 def test_a_job_on_two_nodes_is_marked_once_and_one_that_is_off_never(bare: Site) -> None:
     job = bare.cluster.sbatch("#!/bin/sh\nsrun true\n", "--nodes=2")
     assert bare.cluster.wait(job) == "COMPLETED"
-    assert users_of(bare, OLD) == {str(job.id)}
+    assert users_of(bare, OLD) == {f"lab.{job.id}"}
     off = bare.cluster.sbatch("#!/bin/sh\nenv\n", "--nccl=off")
     assert bare.cluster.wait(off) == "COMPLETED"
-    assert users_of(bare, OLD) == {str(job.id)}
+    assert users_of(bare, OLD) == {f"lab.{job.id}"}
     assert "NCCL" not in off.output
 
 

@@ -110,11 +110,17 @@ def apply_here(as_json: bool) -> None:
 
     Exits with 1 if something keeps the node from being right.
     """
+    from ...nccl.instance import InstanceUnknown, instance_type, remember_instance_type
     from ...nccl.on_node import apply_here as apply_to_node
 
     if os.geteuid() != 0:
         raise SlurmFsxError("only root can change what is in /etc", hint="run this with sudo")
     config = load_config().config
+    if not instance_type(config):
+        try:
+            remember_instance_type(config)
+        except (InstanceUnknown, OSError):
+            pass  # not on EC2: the profile `auto` goes by versions alone
     shared_fs = SharedFs(config["fsx.root"], max(config["fsx.timeout"], 1.0))
     applied = apply_to_node(config, shared_fs, f"{sys.prefix}/share/slurm-fsx")
     if as_json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,10 +15,7 @@ from ...nccl.manifest import USES, version_folder
 from ...node.journal import printable
 from ...uses import UNUSED, Activity, forget_ended, read_uses
 from ..activity import ask_slurm
-from .text import check_may_change, date, folders, load_config, print_table, publish_files
-
-if TYPE_CHECKING:
-    from ...config.model import Config
+from .text import check_may_change, date, folders, forget_ended_jobs, load_config, print_table, publish_files
 
 _prefix = click.option("--prefix", metavar="FOLDER", help="Where the nccl folder is; fsx.root of the configuration.")
 
@@ -94,8 +90,8 @@ def use(version_id: str, prefix: str | None, force: bool) -> None:
             click.echo(f"slurm-fsx: the files in {root} stay as they are: {printable(str(error))}", err=True)
     if manifest is not None:
         publish_files(root, manifest, config)
-    _forget_ended(root, config)
     click.echo(f"{version_id} is current" + (f"; before: {before}" if before not in ("", version_id) else ""), err=True)
+    forget_ended_jobs(root, config)
 
 
 @click.command()
@@ -116,6 +112,11 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
     # Read before Slurm is asked: a job that starts in between has a marker that nobody takes for an old one.
     uses = read_uses(f"{root}/{USES}", time.time())
     activity = Activity(()) if force else ask_slurm(config, "versions", "or remove them with --force")[0]
+    if not force and activity.jobs and not any(activity.running(each) for each in uses.values()):
+        raise SlurmFsxError(
+            f"jobs run, and none of them has left a mark of its version in {root}/{USES}",
+            hint="see in a node's log whether it may write there; --force when no job uses what is to go",
+        )
     for version_id in dict.fromkeys(ids):
         try:
             if not discard_unfinished(root, version_id):
@@ -130,13 +131,3 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
         others = {each: use for each, use in uses.items() if each not in ids}
         forget_ended(f"{root}/{USES}", others, activity, lambda each: os.path.isdir(version_folder(root, each)))
     raise SystemExit(1 if failed else 0)
-
-
-def _forget_ended(root: str, config: Config) -> None:
-    """Remove the marks of jobs that have ended: each job leaves one, and nobody else may ever look at them."""
-    try:
-        uses = read_uses(f"{root}/{USES}", time.time())
-        activity, _ = ask_slurm(config, "versions", "")
-        forget_ended(f"{root}/{USES}", uses, activity, lambda each: os.path.isdir(version_folder(root, each)))
-    except (SlurmFsxError, OSError):
-        pass  # without Slurm they stay until the next time

@@ -27,7 +27,7 @@ BUILD_STALL_S = 3600.0
 """How long a compiler may neither read nor write: linking GPU code takes many minutes of computing alone."""
 
 _KEPT_VARIABLES = (
-    *("HOME", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "TMPDIR"),
+    *("HOME", "SUDO_UID", "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "TMPDIR"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 _KEPT_PREFIX = "PIP_"

@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from ...files import move, point, write_atomically
+from ...job import ID_VARIABLE
 from ..manifest import CURRENT, VERSIONS
 from ..survey import SETUP_SCRIPT, VERSION_FILE
 
@@ -29,6 +30,13 @@ _SCRIPT = """\
 # For sh and bash, as often as one likes: source {shown}
 # It follows {root}/current as that is now; what you have set yourself stays.
 _slurm_fsx_nccl=$(CDPATH='' cd -P -- {root}/current 2>/dev/null && pwd -P) || _slurm_fsx_nccl=
+# A job keeps the version that it started with, whatever `current` is by now.
+case ${{{job_id}:+:${{LD_LIBRARY_PATH-}}}} in
+*:{versions}/*)
+	_slurm_fsx_entry=${{LD_LIBRARY_PATH#*{versions}/}}
+	_slurm_fsx_nccl={versions}/${{_slurm_fsx_entry%%/*}}
+	;;
+esac
 if [ -n "$_slurm_fsx_nccl" ] && [ -d "$_slurm_fsx_nccl/lib" ]; then
 	_slurm_fsx_ofi=$(CDPATH='' cd -P -- "$_slurm_fsx_nccl/ofi" 2>/dev/null && pwd -P) || _slurm_fsx_ofi=
 	# Other versions go out, in case that `current` was another one before.
@@ -74,6 +82,7 @@ def setup_script(root: str, variables: Mapping[str, str]) -> str:
     lines = [f'\t[ -n "${{{name}+set}}" ] || export {name}={quote(value)}\n' for name, value in variables.items()]
     return _SCRIPT.format(
         mark=_MARK,
+        job_id=ID_VARIABLE,
         shown=f"{root}/{SETUP_SCRIPT}",
         root=quote(root),
         versions=quote(f"{os.path.realpath(root)}/{VERSIONS}"),

@@ -157,8 +157,12 @@ def _unpack(archive: tarfile.TarFile, path: str, folder: str) -> None:
             os.utime(f"{folder}/{inner}", (member.mtime, member.mtime))
         else:
             raise _refusal(path, member.name, "is a hard link" if member.islnk() else "is no file or folder")
-    # Last, so that nothing is written through one; and only then it is known where each one leads.
+    # Last, so that nothing is written through one, not even another link; only then it is known where each one leads.
+    of_links = {inner for inner, _ in links}
     for inner, member in links:
+        above = inner.split("/")[:-1]
+        if any("/".join(above[:depth]) in of_links for depth in range(1, len(above) + 1)):
+            raise _refusal(path, member.name, "is below a link")
         _make_parents(folder, inner)
         try:
             os.symlink(member.linkname, f"{folder}/{inner}")

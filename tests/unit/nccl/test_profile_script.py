@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from slurm_fsx_tools.nccl.installs.top_files import setup_script
 SOURCE = Path(__file__).parents[3] / "share/profile.d/nccl-shared.sh"
 SHELLS = {"dash": ["dash"], "bash": ["bash"], "bash-as-sh": ["bash", "--posix"], "busybox": ["busybox", "sh"]}
 PATH = "/usr/bin:/bin"
+NOBODY = 65534
 
 
 class Session(NamedTuple):
@@ -38,7 +40,9 @@ class Node:
         self.nccl.mkdir(parents=True, exist_ok=True)
         self.script.write_text(text)
 
-    def log_in(self, then: str, options: str = "", environment: dict[str, str] | None = None) -> Session:
+    def log_in(
+        self, then: str, options: str = "", environment: dict[str, str] | None = None, user: int = NOBODY
+    ) -> Session:
         done = subprocess.run(
             [*self._shell, "-c", f"{options}\n. {self.profile}\n{then}"],
             env={"PATH": PATH, **(environment or {})},
@@ -47,18 +51,31 @@ class Node:
             text=True,
             timeout=30,
             check=False,
+            user=user if os.geteuid() == 0 else None,
         )
         return Session(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(params=SHELLS)
-def node(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Node]:
+def node(request: pytest.FixtureRequest) -> Iterator[Node]:
+    """A node in a folder that every user can reach, as pytest's own is not."""
     shell = SHELLS[request.param]
     if shutil.which(shell[0], path=PATH) is None:
         pytest.skip(f"{shell[0]} is not installed")
     old = os.umask(0o022)
-    yield Node(tmp_path, shell)
+    folder = Path(tempfile.mkdtemp(prefix="slurm-fsx-node-"))
+    folder.chmod(0o755)
+    yield Node(folder, shell)
+    shutil.rmtree(folder)
     os.umask(old)
+
+
+def test_roots_own_session_gets_nothing(node: Node) -> None:
+    node.install("export LD_LIBRARY_PATH=/fsx/nccl/lib\n")
+    if os.geteuid() != 0:
+        pytest.skip("is about root's session: run as root")
+    assert node.log_in('echo "${LD_LIBRARY_PATH-none}"', user=0) == (0, "none\n", "")
+    assert node.log_in('echo "${LD_LIBRARY_PATH-none}"') == (0, "/fsx/nccl/lib\n", "")
 
 
 def test_a_session_gets_what_the_setup_script_exports_without_a_word(node: Node) -> None:
