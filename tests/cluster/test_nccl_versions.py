@@ -64,6 +64,10 @@ def test_the_documented_script_installs_and_a_job_keeps_what_it_has_got(cluster:
     job = cluster.sbatch(SLEEP)
     is_active = ["/opt/slurm-fsx/bin/python3", "-I", "-c", ACTIVE, str(job.id)]
     cluster.wait_until(lambda: cluster.run_on("head", is_active).returncode == 0, "the job running")
+    # Where no job that runs has left a mark, nodes may not be able to: nobody knows who uses what.
+    refused = cluster.run_on("head", [COMMAND, "nccl", "remove", first, f"--prefix={PREFIX}"])
+    assert refused.returncode == 1
+    assert "none of them has left a mark" in refused.stderr
     (root / ".uses" / first / str(job.id)).touch()
     refused = cluster.run_on("head", [COMMAND, "nccl", "remove", first, f"--prefix={PREFIX}"])
     assert refused.returncode == 1

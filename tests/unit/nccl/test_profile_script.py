@@ -175,3 +175,17 @@ def test_our_own_setup_script_gives_the_current_version_and_keeps_what_is_set(no
 def test_our_own_setup_script_without_a_version_gives_nothing(node: Node) -> None:
     node.install(setup_script(str(node.nccl), {"NCCL_DEBUG": "INFO"}))
     assert node.log_in('echo "${NCCL_DEBUG-none} ${LD_LIBRARY_PATH-none}"', "set -eu") == (0, "none none\n", "")
+
+
+def test_a_job_that_sources_the_setup_script_keeps_the_version_that_it_started_with(node: Node) -> None:
+    node.install(setup_script(str(node.nccl), {}))
+    for version in ("old", "new"):
+        (node.nccl / f"versions/{version}/lib").mkdir(parents=True)
+    (node.nccl / "current").symlink_to("versions/new")
+    show = f'. {node.script}; echo "$LD_LIBRARY_PATH"'
+    job = {"SLURM_JOB_ID": "7", "LD_LIBRARY_PATH": f"/mine:{node.nccl}/versions/old/lib:/usr/local/lib"}
+    assert node.log_in(show, "set -eu", job).stdout == f"{node.nccl}/versions/old/lib:/mine:/usr/local/lib\n"
+    # Without a version of its own, and outside of jobs, it is the one of now.
+    assert node.log_in(show, "set -eu", {"SLURM_JOB_ID": "7"}).stdout == f"{node.nccl}/versions/new/lib\n"
+    del job["SLURM_JOB_ID"]
+    assert node.log_in(show, "set -eu", job).stdout == f"{node.nccl}/versions/new/lib:/mine:/usr/local/lib\n"

@@ -117,3 +117,17 @@ def test_a_folders_sum_changes_with_content_and_names(tmp_path: Path) -> None:
     assert copy_folder(str(source), str(tmp_path / "2")) == first
     (source / "a").rename(source / "b")
     assert copy_folder(str(source), str(tmp_path / "3")) != first
+
+
+def test_nothing_is_written_through_a_link_by_another_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = tarball(
+        tmp_path / "a.tar.gz",
+        member("x/a", tarfile.SYMTYPE, str(outside)),
+        member("x/a/planted.sh", tarfile.SYMTYPE, "/bin/true"),
+        member("x/a/folder/planted.sh", tarfile.SYMTYPE, "/bin/true"),
+    )
+    with pytest.raises(InstallFailed, match="do not trust it"):
+        unpack_tarball(path, str(tmp_path / "out"))
+    assert os.listdir(outside) == []
