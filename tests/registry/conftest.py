@@ -22,7 +22,7 @@ from slurm_fsx_tools.containers.store import Store
 PROXIES = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 CONFIG = {
     "Env": ["PATH=/usr/bin:/bin", "GREETING=hello world"],
-    "WorkingDir": "/work/here",
+    "WorkingDir": "/app/here",
     "Entrypoint": ["/bin/sh", "-c"],
     "Cmd": ["echo $GREETING"],
 }

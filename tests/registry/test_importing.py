@@ -55,9 +55,9 @@ def test_the_image_holds_what_enroots_containers_need(importing: Importing, lab:
     path = importing.path(uri)
     assert cat(path, "etc/environment") == "PATH=/usr/bin:/bin\nGREETING=hello world\n"
     assert {line.split()[1] for line in listing(path).splitlines() if "squashfs-root" in line} == {"0/0"}
-    assert "squashfs-root/work/here\n" in listing(path)
+    assert "squashfs-root/app/here\n" in listing(path)
     start = cat(path, "etc/rc")
-    script = start.replace("/work/here", "/")
+    script = start.replace("/app/here", "/")
     environment = {"GREETING": "hello world", "PATH": os.environ["PATH"]}
     for arguments, said in (([], "hello world\n"), (["echo given"], "given\n")):
         done = subprocess.run(["sh", "-c", script, "rc", *arguments], env=environment, capture_output=True, text=True)
@@ -234,13 +234,13 @@ class TestWhatStandsThere:
 def test_an_images_own_links_lead_root_nowhere(importing: Importing, lab: Lab, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
-    etc = {"etc/environment": str(victim), "etc/rc": str(victim), "etc/fstab": str(victim), "work": str(tmp_path)}
-    lab.registry.push("lab/links:1", Image([Layer({"etc/": b"", **etc})], {"WorkingDir": "/work/here"}))
+    etc = {"etc/environment": str(victim), "etc/rc": str(victim), "etc/fstab": str(victim), "app": str(tmp_path)}
+    lab.registry.push("lab/links:1", Image([Layer({"etc/": b"", **etc})], {"WorkingDir": "/app/here"}))
     uri = f"{lab.registry.host}/lab/links:1"
     importing.bring(uri)
     assert victim.read_text() == "precious"
     assert not (tmp_path / "here").exists()
-    assert "cd /work/here" in cat(importing.path(uri), "etc/rc")
+    assert "cd /app/here" in cat(importing.path(uri), "etc/rc")
     lab.registry.push("lab/links:2", Image([Layer({"etc": str(tmp_path)})]))
     with pytest.raises(ImportFailed, match="the image's /etc is a link"):
         importing.bring(f"{lab.registry.host}/lab/links:2")
