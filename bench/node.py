@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.cluster import CHECKOUT, HOME, Cluster
 from lab.nccl import install_nccl, install_version, use_version
+from slurm_fsx_tools.job import Job
 
 from .calls import STRACE, count_below
 from .figures import Figure
@@ -47,7 +48,8 @@ def measure(folder: Path) -> list[Figure]:
         use_version(cluster.fsx, VERSION)
         cluster.run_on("n1", prolog, env=ENVIRONMENT)
         check_work(cluster, f"/fsx/nccl/versions/{VERSION}/lib")
-        if not (cluster.fsx / "nccl/.uses" / VERSION / ENVIRONMENT["SLURM_JOB_ID"]).exists():
+        marker = Job.from_environment(ENVIRONMENT).marker
+        if not (cluster.fsx / "nccl/.uses" / VERSION / marker).exists():
             raise SystemExit("the prolog did not mark the version as used")
         own_calls = count_calls(cluster, prolog)
         own = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})

@@ -26,7 +26,7 @@ enum {
 	MOUNT_TIMEOUT_MS = 10000,
 	RELEASE_LOCK_TIMEOUT_MS = 2000,
 	RELEASE_TIMEOUT_MS = 8000, /* of all of a job's roots: the rest is for the next cleanup, not for this epilog */
-	MOST_ROOTS_OF_JOB = 64,
+	MOST_ROOTS_OF_JOB = 128,
 };
 
 struct work {
