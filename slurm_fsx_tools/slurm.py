@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from .errors import SlurmUnavailable
 from .node_sets import fold
+from .slurm_state import SlurmNode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,79 +25,7 @@ _GPUS = re.compile(r"(?:^|,)gpu(?::[^:,()]+)?:(\d+)")
 _MARKS = "*~#!%$@^-+"
 """Source: sinfo(1), NODE STATE CODES: what may stand behind a state."""
 
-_AWAY = ("~", "#", "!", "%")
-"""Powered off, being powered up, about to be powered down, being powered down."""
-
-_GONE = (
-    "down",
-    "future",
-    "unknown",
-    "error",
-    "power_down",
-    "powered_down",
-    "powering_down",
-    "powering_up",
-    "no_respond",
-)
-_TAKES_JOBS = ("idle", "mixed", "allocated", "completing", "planned", "blocked")
-
-
-class SlurmNode(NamedTuple):
-    """A node as Slurm knows it."""
-
-    name: str
-    state: str
-    """In sinfo's words, without the marks behind it: ``idle``, ``mixed``, ``drained``, ``down``, ..."""
-
-    marks: str = ""
-    """One character each, e.g. ``*`` for no answer, ``~`` for powered off. Source: sinfo(1), NODE STATE CODES."""
-
-    partition: str = ""
-    """One that takes jobs for it, the default one if that is possible; empty where none does."""
-
-    gpus: int = 0
-
-    @property
-    def is_powered_off(self) -> bool:
-        """Whether it is off, or on its way there or back: it runs its set-up when it boots."""
-        return any(mark in self.marks for mark in _AWAY) or self.state.startswith("power")
-
-    @property
-    def is_down(self) -> bool:
-        """Whether Slurm has given it up, or hears nothing of it."""
-        return self.state in _GONE or "*" in self.marks
-
-    @property
-    def takes_jobs(self) -> bool:
-        """Whether a new job could start on it, now or when others have ended."""
-        return bool(self.partition) and self.state in _TAKES_JOBS and not self.is_down and not self.is_powered_off
-
-
 _GPU_TYPE = re.compile(r"(?:^|,)gpu:([A-Za-z][^:,()]*)")
-
-
-class SlurmClient(Protocol):
-    """What the commands ask of Slurm."""
-
-    def nodes(self) -> list[SlurmNode]:
-        """Give all nodes of the cluster, in Slurm's order.
-
-        Raises:
-            SlurmUnavailable: there is no answer, or none that can be read.
-        """
-
-    def active_jobs(self) -> dict[int, int]:
-        """Give the jobs that have nodes, running, suspended, or not yet cleaned up after: the user's id by the job's.
-
-        Each element of an array, and each part of a heterogeneous job, has an id of its own: the one that prologs,
-        steps and SPANK plugins (S_JOB_ID) know it by.
-
-        Raises:
-            SlurmUnavailable: there is no answer, or none that can be read.
-        """
-
-    def cluster_name(self) -> str:
-        """Give Slurm's ``ClusterName``, as steps have it in ``SLURM_CLUSTER_NAME``; empty where there is no answer."""
 
 
 class CommandClient:

@@ -15,7 +15,7 @@ from ..node_sets import fold
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..slurm import SlurmNode
+    from ..slurm_state import SlurmNode
 
 OK = "ok"
 FAILED = "failed"

@@ -16,7 +16,7 @@ from .rollout import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..slurm import SlurmNode
+    from ..slurm_state import SlurmNode
 
 IMMEDIATE_S = 5
 """How long Slurm may take to find room on a node: long enough for a busy scheduler, too short for a job to end."""

@@ -11,7 +11,7 @@ from .rollout import Answer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..slurm import SlurmNode
+    from ..slurm_state import SlurmNode
 
 CONNECT_S = 10
 _OPTIONS = "-oBatchMode=yes -oLogLevel=ERROR"

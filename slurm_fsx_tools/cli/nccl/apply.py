@@ -29,7 +29,8 @@ from ...provision.rollout import (
     unfinished,
 )
 from ...shared_fs import SharedFs
-from ...slurm import CommandClient, SlurmNode
+from ...slurm import CommandClient
+from ...slurm_state import SlurmNode
 from ..containers.text import load_config, print_table
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ...config.model import Config
     from ...nccl.bandwidth import Report
-    from ...slurm import SlurmNode
+    from ...slurm_state import SlurmNode
 
 PROGRAM = "all_reduce_perf"
 ARGUMENTS = ("-b", "8", "-e", "128M", "-f", "2", "-g", "1")

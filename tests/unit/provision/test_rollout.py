@@ -19,7 +19,7 @@ from slurm_fsx_tools.provision.rollout import (
 )
 from slurm_fsx_tools.provision.srun import Srun
 from slurm_fsx_tools.provision.ssh import Ssh
-from slurm_fsx_tools.slurm import SlurmNode
+from slurm_fsx_tools.slurm_state import SlurmNode
 
 
 class Told:

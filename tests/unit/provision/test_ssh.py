@@ -12,7 +12,7 @@ import pytest
 from slurm_fsx_tools.errors import SlurmFsxError
 from slurm_fsx_tools.provision.rollout import Answer, NodeResult, gather, last_words, roll_out
 from slurm_fsx_tools.provision.ssh import Ssh
-from slurm_fsx_tools.slurm import SlurmNode
+from slurm_fsx_tools.slurm_state import SlurmNode
 
 SSH = """\
 #!/bin/sh
@@ -77,7 +77,7 @@ def test_no_more_nodes_than_allowed_are_worked_on_at_a_time(network: Path) -> No
 
 def test_an_interrupted_rollout_leaves_no_ssh_behind(network: Path) -> None:
     code = (
-        "from slurm_fsx_tools.provision.ssh import Ssh; from slurm_fsx_tools.slurm import SlurmNode\n"
+        "from slurm_fsx_tools.provision.ssh import Ssh; from slurm_fsx_tools.slurm_state import SlurmNode\n"
         "Ssh(4, 60).run([SlurmNode(f'h{n}13', 'idle') for n in range(8)], ['true'], print)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
