@@ -234,7 +234,7 @@ def _of_the_product() -> list[Alert]:
             WARNING,
             "slurm-fsx monitoring sync has not succeeded for a while",
             "New nodes are missing in Prometheus, and jobs' accounts and names may be. On the head node: systemctl"
-            " status slurm-fsx-sync.timer, then slurm-fsx monitoring sync by hand, which says what is wrong. The last state"
-            " that was known is kept.",
+            " status slurm-fsx-sync.timer, then slurm-fsx monitoring sync by hand, which says what is wrong. The last"
+            " state that was known is kept.",
         ),
     ]
