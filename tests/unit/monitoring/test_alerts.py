@@ -66,7 +66,7 @@ def fsx(free: str, mount: str = "/fsx", node: str = "n1") -> dict[str, str]:
 
 CASES = [
     Case("away", "SlurmFsxNodeExporterDown", {f"up{{{NODE}}}": "1x3 0x20"}, "10m", (ON_NODE,)),
-    Case("a-missed-scrape", "SlurmFsxNodeExporterDown", {f"up{{{NODE}}}": "1 0 1 1 0 0 1x20"}, "6m", ()),
+    Case("a-missed-scrape", "SlurmFsxNodeExporterDown", {f"up{{{NODE}}}": "1 0 1 1 0 0 1x20"}, "5m", ()),
     Case(
         "of-the-head-node",
         "SlurmFsxNodeExporterDown",
@@ -128,7 +128,7 @@ CASES = [
             f'slurm_fsx_nodes{{state="idle", {HEAD}}}': "2x5 3x10 2x45",
             f"slurm_fsx_registered_nodes{{{HEAD}}}": "2x60",
         },
-        "17m",
+        "14m",
         (),
     ),
     Case(
@@ -146,7 +146,7 @@ CASES = [
         (),
     ),
     Case("broken", "SlurmFsxTextfileBroken", {f"node_textfile_scrape_error{{{NODE}}}": "1x20"}, "10m", (ON_NODE,)),
-    Case("for-a-moment", "SlurmFsxTextfileBroken", {f"node_textfile_scrape_error{{{NODE}}}": "1x2 0x20"}, "10m", ()),
+    Case("for-a-moment", "SlurmFsxTextfileBroken", {f"node_textfile_scrape_error{{{NODE}}}": "1x2 0x20"}, "2m", ()),
     Case(
         "fell-off-the-bus",
         "SlurmFsxGpuXidError",
@@ -244,6 +244,9 @@ CASES = [
     ),
     Case("almost-no-room", "SlurmFsxFsxFilling", {**fsx("10x60"), **fsx("10x60", node="n2")}, "20m", (ON_CLUSTER,)),
     Case("room", "SlurmFsxFsxFilling", fsx("40x60"), "20m", ()),
+    Case("for-a-moment", "SlurmFsxFsxFilling", fsx("10x5 40x60"), "5m", ()),
+    Case("for-a-moment", "SlurmFsxFsxAlmostFull", fsx("3x2 40x60"), "2m", ()),
+    Case("restarted", "SlurmFsxGpuExporterDown", {f"up{{{DCGM}}}": "1x5 0 0 1x20"}, "7m", ()),
     Case("another-file-system", "SlurmFsxFsxFilling", fsx("1x60", "/"), "20m", ()),
     Case("no-room", "SlurmFsxFsxAlmostFull", fsx("4x60"), "10m", (ON_CLUSTER,), "critical"),
     Case("little-room", "SlurmFsxFsxAlmostFull", fsx("10x60"), "10m", ()),
@@ -268,7 +271,7 @@ CASES = [
         "failed-and-tried-again",
         "SlurmFsxImageImportFailing",
         {f'slurm_fsx_image_imports{{result="failed", {HEAD}}}': "1x5 0x60"},
-        "15m",
+        "5m",
         (),
     ),
     Case(
@@ -309,7 +312,7 @@ CASES = [
         "one-failure",
         "SlurmFsxSyncFailing",
         {**SYNCED, f"slurm_fsx_sync_success{{{HEAD}}}": "1x20 0 0 1x60"},
-        "30m",
+        "22m",
         (),
     ),
 ]
