@@ -1,87 +1,47 @@
-"""Prometheus' own tool, which says what the rules make of series that a test writes down."""
+"""A shared file system, a node, and programs that listen on it."""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Callable
 
 import pytest
-import yaml
 
 from slurm_fsx_tools.config.model import Config
-from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
-
-
-class RuleTests:
-    """Runs ``promtool test rules`` on the rules as they are installed."""
-
-    def __init__(self, folder: Path, setup: PrometheusSetup) -> None:
-        self.folder = folder
-        self.rules = folder / "rules.yml"
-        self.rules.write_text(setup.format_rules())
-
-    def answer(
-        self,
-        series: Mapping[str, str],
-        expected: Mapping[str, Mapping[str, float]],
-        at: str = "10m",
-        interval: str = "1m",
-    ) -> str:
-        """Give what is wrong with the answers to queries; nothing where they are as expected.
-
-        Args:
-            series: Samples by series, in promtool's notation, one each `interval`.
-            expected: For each query the values by series.
-            at: When it is asked.
-            interval: Between two samples, and two evaluations of the rules.
-        """
-        queries = [
-            {
-                "expr": query,
-                "eval_time": at,
-                "exp_samples": [{"labels": labels, "value": value} for labels, value in samples.items()],
-            }
-            for query, samples in expected.items()
-        ]
-        return self._run(series, interval, promql_expr_test=queries)
-
-    def alert(
-        self, series: Mapping[str, str], name: str, expected: Sequence[Mapping[str, object]], at: str, interval: str
-    ) -> str:
-        """Give what is wrong with the alerts that fire, annotations included."""
-        test = {"eval_time": at, "alertname": name, "exp_alerts": list(expected)}
-        return self._run(series, interval, alert_rule_test=[test])
-
-    def _run(self, series: Mapping[str, str], interval: str, **tests: object) -> str:
-        content = {
-            "rule_files": [str(self.rules)],
-            "evaluation_interval": interval,
-            # Rules build on each other, alerts on rules: as the groups stand in the file.
-            "group_eval_order": ["slurm-fsx", "slurm-fsx-alerts"],
-            "tests": [
-                {
-                    "interval": interval,
-                    "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                    **tests,
-                }
-            ],
-        }
-        file = self.folder / "test.yml"
-        file.write_text(yaml.safe_dump(content, sort_keys=False))
-        done = subprocess.run(["promtool", "test", "rules", file], capture_output=True, text=True)
-        return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 @pytest.fixture
-def rules(tmp_path: Path, needs_promtool: None) -> RuleTests:
-    """The rules of a cluster with the default configuration."""
-    return RuleTests(tmp_path, PrometheusSetup(Config(), cluster="lab", head="head"))
+def fsx(tmp_path: Path) -> Path:
+    """A shared file system on which the head node's set-up has run."""
+    (tmp_path / "fsx/monitoring/targets").mkdir(parents=True)
+    return tmp_path / "fsx"
 
 
 @pytest.fixture
-def needs_promtool() -> None:
-    """Skips a test where Prometheus is not installed."""
-    if not shutil.which("promtool"):
-        pytest.skip("needs promtool: lab/install-packages installs it")
+def config(tmp_path: Path, fsx: Path) -> Config:
+    """A configuration of that file system, with a runtime folder that a prolog has made."""
+    (tmp_path / "run").mkdir()
+    return Config({"fsx.root": str(fsx), "runtime_dir": str(tmp_path / "run"), "fsx.timeout": 5.0})
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[], int]]:
+    """Open a port that takes connections, and give its number."""
+    with ExitStack() as stack:
+
+        def open_port() -> int:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            return int(server.getsockname()[1])
+
+        yield open_port
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that nobody listens on, and nobody else can take."""
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        yield reserved.getsockname()[1]

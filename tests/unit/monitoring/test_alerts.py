@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+import shutil
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from lab.promtool import RuleTests
+from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.monitoring.alerts import APPLICATION_XIDS, Alert, alerts
-
-if TYPE_CHECKING:
-    from .conftest import RuleTests
+from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
 
 N1 = 'cluster="lab", node="n1", job="slurm-fsx"'
 NODE = f'{N1}, exporter="node_exporter", instance="n1:9100"'
@@ -27,6 +29,14 @@ SYNCED = {
     f"slurm_fsx_sync_timestamp_seconds{{{HEAD}}}": "0+60x120",
 }
 SCRAPED = {f"up{{{NODE}}}": "1x60", f"up{{{NODE.replace('n1', 'n2')}}}": "1x60"}
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> RuleTests:
+    """The rules of a cluster with the default configuration."""
+    if not shutil.which("promtool"):
+        pytest.skip("needs promtool, of Debian's package prometheus")
+    return RuleTests(tmp_path, PrometheusSetup(Config(), cluster="lab", head="head").format_rules())
 
 
 class Case(NamedTuple):

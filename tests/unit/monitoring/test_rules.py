@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
 
 import pytest
 
+from lab.promtool import RuleTests
+from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
 from slurm_fsx_tools.monitoring.rules import recording_rules
-
-if TYPE_CHECKING:
-    from .conftest import RuleTests
 
 # What Prometheus adds to each series, from the node's file of targets.
 N1 = 'cluster="lab", exporter="node_exporter", instance="n1:9100", job="slurm-fsx"'
@@ -18,6 +19,14 @@ DCGM = 'cluster="lab", exporter="dcgm-exporter", instance="n1:9400", job="slurm-
 WORDS = 'container="pytorch", gpus="0,1", node="n1", partition="gpu"'
 
 A, B = "GPU-aaaa", "GPU-bbbb"
+
+
+@pytest.fixture
+def rules(tmp_path: Path) -> RuleTests:
+    """The rules of a cluster with the default configuration."""
+    if not shutil.which("promtool"):
+        pytest.skip("needs promtool, of Debian's package prometheus")
+    return RuleTests(tmp_path, PrometheusSetup(Config(), cluster="lab", head="head").format_rules())
 
 
 def job(jobid: int, account: str = "ml", name: str = "train", at: str = N1) -> str:
