@@ -18,6 +18,9 @@ HOT_C = 85
 APPLICATION_XIDS = (13, 31, 43, 45, 68, 69)
 """XID errors that a user's program causes, or that follow from its end. Source: NVIDIA, Xid Errors."""
 
+_AWAY = "power.*|future|.*[~#%]"
+"""States of nodes that nobody misses, with sinfo's marks."""
+
 _GPU = "cluster, node, gpu, UUID"
 _JOB = "cluster, jobid, user, account"
 _IDLE_S = 1800
@@ -80,7 +83,7 @@ def _of_exporters() -> list[Alert]:
         Alert(
             "SlurmFsxTargetsMissing",
             # Two halves: nodes that nobody has registered, and registered ones that Prometheus has not found.
-            'sum by (cluster) (slurm_fsx_nodes{state!="powered_off"}) - on (cluster) slurm_fsx:registered_nodes > 0'
+            f'sum by (cluster) (slurm_fsx_nodes{{state!~"{_AWAY}"}}) - on (cluster) slurm_fsx:registered_nodes > 0'
             " or slurm_fsx:registered_nodes - on (cluster) slurm_fsx:scraped_nodes > 0"
             " or slurm_fsx:registered_nodes > 0 unless on (cluster) slurm_fsx:scraped_nodes",
             "15m",

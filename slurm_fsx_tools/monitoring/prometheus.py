@@ -6,7 +6,7 @@ and newer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from . import targets
@@ -79,6 +79,10 @@ class PrometheusSetup:
         ]
         return _HEADER.format(source=self.config.path or "its defaults") + _dump({"groups": groups})
 
+    def with_rules_at(self, path: str) -> PrometheusSetup:
+        """Give the same, with the file of rules elsewhere."""
+        return replace(self, rules_path=path)
+
     def scrape_jobs(self) -> list[dict[str, Any]]:
         """List the jobs that scrape the cluster: its nodes, its head node, and Slurm where it answers."""
         files = self.config.below_fsx(*targets.FOLDER, f"*{targets.SUFFIX}")
@@ -129,8 +133,14 @@ class PrometheusSetup:
     def _own_job(self) -> dict[str, Any]:
         return {
             "job_name": "prometheus",
-            "static_configs": [{"targets": [self.config["monitoring.prometheus_listen"]]}],
+            "static_configs": [{"targets": [reachable(self.config["monitoring.prometheus_listen"])]}],
         }
+
+
+def reachable(listen: str) -> str:
+    """Give where this machine reaches a server that listens there, e.g. ``127.0.0.1:9090`` for ``:9090``."""
+    host, _, port = listen.rpartition(":")
+    return f"127.0.0.1:{port}" if host in ("", "0.0.0.0", "[::]") else listen  # noqa: S104  # nothing is bound to it
 
 
 def _seconds(value: float) -> str:

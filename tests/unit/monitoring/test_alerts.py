@@ -124,7 +124,9 @@ CASES = [
         {
             **SCRAPED,
             f'slurm_fsx_nodes{{state="idle", {HEAD}}}': "2x60",
-            f'slurm_fsx_nodes{{state="powered_off", {HEAD}}}': "1000x60",
+            f'slurm_fsx_nodes{{state="powered_down", {HEAD}}}': "1000x60",
+            f'slurm_fsx_nodes{{state="idle~", {HEAD}}}': "1000x60",
+            f'slurm_fsx_nodes{{state="powering_up", {HEAD}}}': "1000x60",
             f"slurm_fsx_registered_nodes{{{HEAD}}}": "2x60",
         },
         "20m",
