@@ -170,8 +170,10 @@ def test_a_prometheus_that_was_away_knows_what_runs(monitored: Monitored) -> Non
 
 
 def test_a_gpu_that_falls_off_the_bus_raises_its_alert(monitored: Monitored) -> None:
+    job = monitored.start_job("--nodelist=n2")
     monitored.dcgm["n2"].set(1, DCGM_FI_DEV_XID_ERRORS=79)
     monitored.wait_for(
         'ALERTS{alertname="SlurmFsxGpuXidError", alertstate="firing"}', [{"node": "n2", "gpu": "1", "cluster": "lab"}]
     )
     monitored.dcgm["n2"].set(1, DCGM_FI_DEV_XID_ERRORS=0)
+    monitored.cluster.cancel(job)
