@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,6 +152,8 @@ def test_a_prometheus_that_was_away_knows_what_runs(monitored: Monitored) -> Non
     monitored.wait_for("slurm_fsx:job_gpu_utilization", expected)
     monitored.prometheus.stop_server()
     monitored.prometheus.go_on()
+    # What it remembers does not count: it is to have looked again.
+    monitored.wait_for(f"timestamp(slurm_fsx_job_gpu_info) > {time.time()}", expected)
     monitored.wait_for("slurm_fsx:job_gpu_utilization", expected)
     monitored.cluster.cancel(job)
     monitored.wait_for("slurm_fsx:job_gpu_utilization", [])
