@@ -11,7 +11,7 @@ from ...files import read_trusted, remove, write_atomically
 from ...shared_lock import read_owner, try_hold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..store import Store
 
@@ -120,19 +120,6 @@ def read_states(store: Store) -> list[ImportState]:
         _read(store, name[: -len(SUFFIX)]) for name in names if name.endswith(SUFFIX) and not name.startswith(".")
     ]
     return [state for state in states if state is not None]
-
-
-def count_results(states: Iterable[ImportState]) -> dict[str, int]:
-    """Give how many imports are done, have failed, run, or wait for their turn, by these words."""
-    counts = {"done": 0, "failed": 0, "running": 0, "waiting": 0}
-    for state in states:
-        if state.phase in (FAILED, DIED):
-            counts["failed"] += 1
-        elif state.phase == WAITING:
-            counts["waiting"] += 1
-        else:
-            counts["running" if state.is_under_way else "done"] += 1
-    return counts
 
 
 def _read(store: Store, file: str) -> ImportState | None:
