@@ -39,10 +39,9 @@ def recorded(commands, data: Path) -> Callable[[str], None]:
 
     def answer(release: str) -> None:
         folder = data / release
-        show = (
-            f'case "$*" in *partitions*) cat {folder}/partitions.txt;; *--json*) %s;; *) cat {folder}/nodes.txt;; esac'
-        )
         unknown = "echo \"scontrol: unrecognized option '--json'\" >&2; echo try --help >&2; exit 1"
+        as_json = unknown if release == "22.05" else f"cat {folder}/nodes.json"
+        text = f"case $* in *partitions*) cat {folder}/partitions.txt;; *) cat {folder}/nodes.txt;; esac"
         commands(
             {
                 "scontrol": f"case $* in *--json*) {as_json};; *) {text};; esac",

@@ -82,10 +82,12 @@ def test_a_way_that_was_passed_over_is_not_tried_again(slurm, tmp_path: Path) ->
 
 
 def test_without_json_text_is_taken(commands, data: Path) -> None:
+    folder = data / "22.05"
+    no_json = "echo \"scontrol: unrecognized option '--json'\" >&2; exit 1"
     commands(
         {
-            "scontrol": f"case $* in *partitions*) cat {data}/22.05/partitions.txt;; *) cat {data}/22.05/nodes.txt;; esac\n"
-            "case $* in *--json*) echo \"scontrol: unrecognized option '--json'\" >&2; exit 1;; esac",
+            "scontrol": f"case $* in *--json*) {no_json};; *partitions*) cat {folder}/partitions.txt;; "
+            f"*) cat {folder}/nodes.txt;; esac",
             "sinfo": "echo 'sinfo: error: no JSON here' >&2; exit 1",
         }
     )
