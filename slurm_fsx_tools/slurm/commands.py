@@ -45,12 +45,22 @@ class CommandClient:
         return jobs
 
     def cluster_name(self) -> str:
+        return self._configured("ClusterName")
+
+    def controller_address(self) -> str:
+        """Give ``HOST:PORT`` of the first slurmctld; empty where there is no answer."""
+        host = self._configured("SlurmctldHost[0]").partition("(")[0]  # "head", "head(10.0.0.254)"
+        port = self._configured("SlurmctldPort").partition("-")[0]  # "6817", "6820-6829": it listens on each
+        return f"{host}:{port}" if host and port.isdigit() else ""
+
+    def _configured(self, key: str) -> str:
+        """Give a value of Slurm's configuration; empty where it has none, or does not answer."""
         try:
             lines = self._ask("scontrol", "show", "config").splitlines()
         except SlurmUnavailable:
             return ""
-        keys = (line.partition("=") for line in lines)
-        return next((value.strip() for key, _, value in keys if key.strip() == "ClusterName"), "")
+        pairs = (line.partition("=") for line in lines)
+        return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
 
     def gpu_types(self, partition: str = "") -> list[str]:
         """Give the types of GPUs in a partition's nodes, or in all, as gres.conf calls them, e.g. ``h100``.
