@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SlurmFsxError
 from .discovery import make_plan
+from .query import PrometheusClient
 from .sync import ask_nodes
 from .target_files import TargetFiles
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from .targets import Targets
 
 PROMETHEUS_S = 5.0
-_ANSWER_LIMIT_BYTES = 16 << 20
 _UP = 'count by (exporter) (up{job="slurm-fsx"} == 1)'
 _DOWN = 'up{job="slurm-fsx"} == 0'
 
@@ -102,7 +102,7 @@ class Observer:
             problems.append(f"Slurm does not answer, {seen}: {error}")
         try:
             exporters = ask_prometheus(self._config["monitoring.prometheus_url"])
-        except (OSError, ValueError) as error:
+        except SlurmFsxError as error:
             problems.append(f"Prometheus does not answer: {error}")
         targets = self._targets() if self._has_seen_files else None
         return Overview(time.time(), self._nodes, self._jobs, targets, exporters, self._other(), problems)
@@ -134,25 +134,11 @@ def ask_prometheus(url: str) -> Exporters:
     """Ask which exporters Prometheus reaches: little is sent, however many nodes there are.
 
     Raises:
-        OSError: Prometheus does not answer.
-        ValueError: its answer makes no sense.
+        PrometheusUnavailable, QueryRefused: Prometheus does not answer, or not this.
     """
-    up = {labels.get("exporter", "?"): int(value) for labels, value in _query(url, _UP)}
+    client = PrometheusClient(url, PROMETHEUS_S)
+    up = {series.labels.get("exporter", "?"): int(series.value) for series in client.query(_UP)}
     down: dict[str, list[str]] = {}
-    for labels, _ in _query(url, _DOWN):
-        down.setdefault(labels.get("exporter", "?"), []).append(labels.get("node", "?"))
+    for series in client.query(_DOWN):
+        down.setdefault(series.labels.get("exporter", "?"), []).append(series.labels.get("node", "?"))
     return Exporters(up, down)
-
-
-def _query(url: str, expression: str) -> list[tuple[dict[str, str], float]]:
-    import urllib.parse
-    import urllib.request
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    query = urllib.parse.urlencode({"query": expression})
-    with opener.open(f"{url.rstrip('/')}/api/v1/query?{query}", timeout=PROMETHEUS_S) as response:
-        answer: dict[str, Any] = json.loads(response.read(_ANSWER_LIMIT_BYTES))
-    try:
-        return [(series["metric"], float(series["value"][1])) for series in answer["data"]["result"]]
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(f"Prometheus' answer makes no sense: {error}") from error
