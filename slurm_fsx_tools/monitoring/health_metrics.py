@@ -6,14 +6,13 @@ import os
 from typing import TYPE_CHECKING
 
 from ..counters import BUCKETS_S, NOTHING, Busy, Tally, lock, read_counts, read_misses
-from .metrics_file import COUNTER, HISTOGRAM, Family, Sample, write_metrics
+from .metrics_file import COUNTER, HEALTH, HISTOGRAM, Family, Sample, write_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..config.model import Config
 
-NAME = "slurm_fsx_health"
 ACTS = ("prolog", "epilog")
 
 
@@ -54,12 +53,12 @@ def publish_health(config: Config) -> None:
     """
     runtime_dir = config["runtime_dir"]
     try:
-        turn = lock(f"{runtime_dir}/{NAME}.lock")
+        turn = lock(f"{runtime_dir}/{HEALTH}.lock")
     except Busy:
         return  # whoever has it, or comes after, says what we would
     try:
         families = health_metrics(read_counts(runtime_dir), read_misses(runtime_dir))
-        write_metrics(config["monitoring.textfile_dir"], NAME, families, config["monitoring.label_limit"])
+        write_metrics(config["monitoring.textfile_dir"], HEALTH, families, config["monitoring.label_limit"])
     finally:
         os.close(turn)
 
