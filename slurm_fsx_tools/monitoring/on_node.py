@@ -69,7 +69,9 @@ def _tell_health(config: Config) -> None:
         written_s = 0.0
     # In whichever direction: the clock may have been set back.
     if abs(time.time() - written_s) >= HEALTH_EVERY_S:
-        tell_failure(config)
+        from .health_metrics import publish_health
+
+        publish_health(config, wait=False)
 
 
 def _map(job: Job, gpus: list[str], config: Config) -> None:
