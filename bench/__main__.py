@@ -9,7 +9,11 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
+<<<<<<< HEAD
 from . import catalogue, containers, crowd, importer, node, plugin, steps
+=======
+from . import catalogue, containers, importer, monitoring, node, plugin, steps
+>>>>>>> sync
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -30,6 +34,7 @@ def main() -> None:
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
             *containers.measure(folder / "containers"),
+            *monitoring.measure(folder / "monitoring"),
         ]
     show(figures)
     write(figures, RESULT)
