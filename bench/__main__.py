@@ -9,11 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-<<<<<<< HEAD
-from . import catalogue, containers, crowd, importer, node, plugin, steps
-=======
-from . import catalogue, containers, importer, monitoring, node, plugin, steps
->>>>>>> sync
+from . import catalogue, containers, crowd, importer, monitoring, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 def measure(folder: Path) -> list[Figure]:
     """Measure a GPU job, on a node with an NCCL installation that the last prolog knew, and registered targets."""
     with Cluster.start(folder, nodes=1, installation=CHECKOUT / ".venv") as cluster:
-        start_exporters(cluster)
+        DcgmExporter.start(cluster.nodes["n1"], gpus=GPUS)
         install_nccl(cluster.fsx)
         (cluster.fsx / "monitoring/targets").mkdir(parents=True)
         prolog = [f"{SHARE}/prolog.d/50-slurm-fsx"]
@@ -76,23 +76,6 @@ def measure(folder: Path) -> list[Figure]:
         Figure.against_floor("prolog, with dcgm-exporter's mapping", mapped["prolog"], mapped["floor"], "ms", 4),
         Figure.against_floor("epilog, with dcgm-exporter's mapping", mapped["epilog"], mapped["floor"], "ms", 4),
     ]
-
-
-def start_exporters(cluster: Cluster) -> None:
-    """Start what a GPU node exports: a port that answers nobody is asked for again and again."""
-    node = cluster.nodes["n1"]
-    DcgmExporter.start(node, gpus=GPUS)
-    address = f"{node.name}:9100"
-    node.start_daemon("node_exporter", ["prometheus-node-exporter", f"--web.listen-address={address}"])
-    cluster.wait_until(
-        lambda: (
-            cluster.run_on(
-                "n1", [PYTHON, "-c", f"import socket; socket.create_connection(('{node.name}', 9100))"]
-            ).returncode
-            == 0
-        ),
-        "node_exporter",
-    )
 
 
 def check_work(cluster: Cluster, expected: str = "NCCL_DEBUG") -> None:
