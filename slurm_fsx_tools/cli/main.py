@@ -18,6 +18,7 @@ GROUPS = {
     "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
+    "setup": Entry(f"{__package__}.setup", "setup", "Set up the head node, compute nodes and Slurm's hooks."),
 }
 
 
