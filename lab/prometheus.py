@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from .node import Daemon, Node
 JOB = "slurm-fsx"
 TARGETS = "/fsx/monitoring/targets"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
-CONFIG = "/etc/prometheus/prometheus.yml"
 NODE_EXPORTER_PORT = 9100
 
 _PORT = 9090
@@ -56,28 +56,29 @@ class Target(NamedTuple):
 class Prometheus:
     """A running Prometheus; `Prometheus.start` makes one. It ends with the cluster, or with `stop`."""
 
-    def __init__(self, cluster: Cluster, config: str) -> None:
+    def __init__(self, cluster: Cluster, flags: Sequence[str]) -> None:
         self._cluster = cluster
         self._head = cluster.head
-        self._config = config
+        self._flags = list(flags)
         self._server: Daemon | None = None
         self._exporters: dict[str, Daemon] = {}
 
     @classmethod
-    def start(cls, cluster: Cluster, config: str = "") -> Prometheus:
+    def start(cls, cluster: Cluster, flags: Sequence[str] = ()) -> Prometheus:
         """Start Prometheus and the exporters, and wait until they answer.
 
         Args:
             cluster: Where they run.
-            config: The configuration's path on the head node, e.g. `CONFIG` after ``slurm-fsx monitoring install``;
-                a short one of the lab's own unless told.
+            flags: Prometheus' command line, with the configuration and address; a short one of the lab's own unless
+                told.
 
         Raises:
             LabError: one of them did not start; the message ends with what it says.
         """
-        if not config:
+        if not flags:
             cluster.head.write(_LAB_CONFIG, _SCRAPE)
-        prometheus = cls(cluster, config or _LAB_CONFIG)
+            flags = [f"--config.file={_LAB_CONFIG}", f"--web.listen-address=127.0.0.1:{_PORT}"]
+        prometheus = cls(cluster, flags)
         try:
             for machine in cluster.machines:
                 prometheus.start_exporter(machine.name)
@@ -95,12 +96,7 @@ class Prometheus:
         """
         self._server = self._head.start_daemon(
             "prometheus",
-            [
-                "prometheus",
-                f"--config.file={self._config}",
-                f"--web.listen-address=127.0.0.1:{_PORT}",
-                "--storage.tsdb.path=/var/lib/prometheus/metrics2",
-            ],
+            ["prometheus", *self._flags, "--storage.tsdb.path=/var/lib/prometheus/metrics2"],
         )
         try:
             self._cluster.wait_until(self._is_ready, "Prometheus and the exporters ready")

@@ -6,7 +6,9 @@ import click
 
 from ..lazy import Entry, LazyGroup
 
-ENTRIES: dict[str, Entry] = {}
+ENTRIES = {
+    "install": Entry(f"{__package__}.install", "install", "Have Prometheus run on the head node."),
+}
 
 
 @click.group(cls=LazyGroup, entries=ENTRIES)
