@@ -42,6 +42,9 @@ COUNTERS = {
     "DCGM_FI_DEV_UNCORRECTABLE_REMAPPED_ROWS": "counter",
     "DCGM_FI_DEV_CORRECTABLE_REMAPPED_ROWS": "counter",
     "DCGM_FI_DEV_ROW_REMAP_FAILURE": "gauge",
+    "DCGM_FI_PROF_GR_ENGINE_ACTIVE": "gauge",
+    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": "gauge",
+    "DCGM_FI_PROF_DRAM_ACTIVE": "gauge",
     #
     "DCGM_FI_DEV_THERMAL_VIOLATION": "counter",
     "DCGM_FI_DEV_ECC_SBE_VOL_TOTAL": "counter",
@@ -78,7 +81,7 @@ def render(gpus: list[dict[str, Any]], jobs: dict[str, list[str]]) -> str:
     lines: list[str] = []
     seen: set[str] = set()
     for name, kind in COUNTERS.items():
-        lines += [f"# HELP {name} {name[len('DCGM_FI_DEV_') :].lower()}", f"# TYPE {name} {kind}"]
+        lines += [f"# HELP {name} {name[len('DCGM_FI_') :].lower()}", f"# TYPE {name} {kind}"]
         for gpu in gpus:
             value = gpu["values"].get(name)
             if value is None:

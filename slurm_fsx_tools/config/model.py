@@ -176,6 +176,12 @@ SETTINGS = (
         "Local folder that dcgm-exporter reads jobs from: DCGM_HPC_JOB_MAPPING_DIR. Off where empty: its label "
         "multiplies every GPU's series by jobs, and slurm_fsx_job_gpu_info joins without that.",
     ),
+    Setting(
+        "monitoring.state_dir",
+        "path",
+        "/var/lib/slurm-fsx/monitoring",
+        "Local folder, root's, for what the head node's `monitoring sync` has seen.",
+    ),
     Setting("monitoring.label_limit", "count", 128, "How many characters of a job's name or account a metric carries."),
     Setting("monitoring.prometheus_url", "str", "http://127.0.0.1:9090", "Where commands ask Prometheus."),
     Setting(

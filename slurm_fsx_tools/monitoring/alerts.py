@@ -187,7 +187,7 @@ def _of_fsx(root: str) -> list[Alert]:
     )
     return [
         Alert(
-            "SlurmFsxFsxFilling",
+            "SlurmFsxStorageFilling",
             f"{free} < 0.15",
             "15m",
             WARNING,
@@ -195,7 +195,7 @@ def _of_fsx(root: str) -> list[Alert]:
             advice,
         ),
         Alert(
-            "SlurmFsxFsxAlmostFull",
+            "SlurmFsxStorageAlmostFull",
             f"{free} < 0.05",
             "5m",
             CRITICAL,

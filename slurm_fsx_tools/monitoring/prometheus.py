@@ -61,12 +61,12 @@ class PrometheusSetup:
             content["alerting"] = {
                 "alertmanagers": [{"static_configs": [{"targets": list(self.config["monitoring.alertmanagers"])}]}]
             }
-        content["scrape_configs"] = [*self.scrape_jobs(), self._own_job()]
+        content["scrape_configs"] = [*self.scrape_jobs("127.0.0.1"), self._own_job()]
         return _HEADER.format(source=self.config.path or "its defaults") + _dump(content)
 
     def format_addition(self) -> str:
         """Give what a site adds to the configuration of a Prometheus of its own."""
-        content = {"rule_files": [self.rules_path], "scrape_configs": self.scrape_jobs()}
+        content = {"rule_files": [self.rules_path], "scrape_configs": self.scrape_jobs(self.head)}
         return "# Add to prometheus.yml, each list to the one of its name:\n" + _dump(content)
 
     def format_rules(self) -> str:
@@ -83,8 +83,12 @@ class PrometheusSetup:
         """Give the same, with the file of rules elsewhere."""
         return replace(self, rules_path=path)
 
-    def scrape_jobs(self) -> list[dict[str, Any]]:
-        """List the jobs that scrape the cluster: its nodes, its head node, and Slurm where it answers."""
+    def scrape_jobs(self, head_host: str) -> list[dict[str, Any]]:
+        """List the jobs that scrape the cluster: its nodes, its head node, and Slurm where it answers.
+
+        Args:
+            head_host: Where Prometheus reaches the head node.
+        """
         files = self.config.below_fsx(*targets.FOLDER, f"*{targets.SUFFIX}")
         port = self.config["monitoring.node_exporter_port"]
         jobs: list[dict[str, Any]] = [
@@ -105,7 +109,7 @@ class PrometheusSetup:
                 "honor_labels": True,
                 "static_configs": [
                     {
-                        "targets": [f"127.0.0.1:{port}"],
+                        "targets": [f"{head_host}:{port}"],
                         "labels": {
                             "cluster": self.cluster,
                             "exporter": "node_exporter",

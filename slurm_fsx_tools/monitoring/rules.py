@@ -96,7 +96,14 @@ def recording_rules(rate_window_s: int) -> list[RecordingRule]:
         ),
         _by_node("cpu", "Which part of the processors of a job's node is busy; where jobs share it, by all of them."),
         _by_node("memory", "Which part of the memory of a job's node is not available; where jobs share it, to all."),
-        _by_gpu("gpu_utilization", "DCGM_FI_DEV_GPU_UTIL", " / 100", "Which part of the time a job's GPU is busy."),
+        _by_gpu(
+            "gpu_utilization",
+            "DCGM_FI_DEV_GPU_UTIL",
+            " / 100",
+            "Which part of the time a job's GPU is busy.",
+            # A MIG instance has no utilisation of the older kind.
+            of_instance='DCGM_FI_PROF_GR_ENGINE_ACTIVE{GPU_I_ID!=""} * 100',
+        ),
         _by_gpu(
             "gpu_memory_used_bytes", "DCGM_FI_DEV_FB_USED", f" * {_MIB}", "Memory in use of a job's GPU, in bytes."
         ),
@@ -143,15 +150,25 @@ def _by_node(what: str, help: str) -> RecordingRule:
     return RecordingRule(f"slurm_fsx:job_{what}_utilization", f"{jobs} * on (cluster, node) group_left () {node}", help)
 
 
-def _by_gpu(what: str, metric: str, scale: str, help: str) -> RecordingRule:
-    """Join by UUID, or by the index where prolog knows no UUID: Slurm's order may be another than the driver's."""
-    by_uuid = (
-        f'slurm_fsx:job_gpu_info{{UUID!=""}} * on (cluster, node, UUID) group_left ()'
-        f" max by (cluster, node, UUID) ({metric})"
-    )
-    by_index = (
-        f'slurm_fsx:job_gpu_info{{UUID=""}} * on (cluster, node, gpu) group_left ()'
-        f" max by (cluster, node, gpu) ({metric})"
-    )
-    both = f"{by_uuid} or {by_index}"
-    return RecordingRule(f"slurm_fsx:job_{what}", f"({both}){scale}" if scale else both, help)
+def _by_gpu(what: str, metric: str, scale: str, help: str, of_instance: str = "") -> RecordingRule:
+    """Join by UUID, or by the index where prolog knows no UUID: Slurm's order may be another than the driver's.
+
+    Args:
+        what: The end of the series' name.
+        metric: dcgm-exporter's.
+        scale: What makes its unit ours; may be empty.
+        help: What the series says.
+        of_instance: The metric of a MIG instance, in the same unit, where it is another. Prolog's label ``gpu`` is
+            ``2.0`` for instance 0 of GPU 2; dcgm-exporter's are ``gpu`` and ``GPU_I_ID``.
+    """
+    instance = of_instance or f'{metric}{{GPU_I_ID!=""}}'
+    joined = [
+        f'slurm_fsx:job_gpu_info{{UUID!="", gpu!~".*[.].*"}} * on (cluster, node, UUID) group_left ()'
+        f' max by (cluster, node, UUID) ({metric}{{GPU_I_ID=""}})',
+        f'slurm_fsx:job_gpu_info{{UUID="", gpu!~".*[.].*"}} * on (cluster, node, gpu) group_left ()'
+        f' max by (cluster, node, gpu) ({metric}{{GPU_I_ID=""}})',
+        'slurm_fsx:job_gpu_info{gpu=~".*[.].*"} * on (cluster, node, gpu) group_left ()'
+        f' max by (cluster, node, gpu) (label_join({instance}, "gpu", ".", "gpu", "GPU_I_ID"))',
+    ]
+    every = " or ".join(joined)
+    return RecordingRule(f"slurm_fsx:job_{what}", f"({every}){scale}" if scale else every, help)

@@ -117,6 +117,11 @@ class CommandFailed(SlurmUnavailable):
         """Whether it is slurmctld that does not answer: no other way of asking does better then."""
         return "slurm_load_" in self.message or "contact slurm controller" in self.message
 
+    @property
+    def is_about_unknown_job(self) -> bool:
+        """Whether Slurm said that it knows no such job, or not any more."""
+        return "Invalid job id" in self.message
+
 
 def ask(command: tuple[str, ...], timeout_s: float) -> str:
     """Run one of Slurm's commands, and give what it prints. Times are printed in seconds since 1970.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError, SlurmUnavailable
-from ...monitoring.prometheus import PrometheusSetup
+from ...monitoring.prometheus import PrometheusSetup, reachable
 from ...node.journal import printable
 from ...provision.prometheus import RECORD, answers_with_metrics, plan_prometheus, set_up_prometheus
 from ...provision.steps import Record
 from ...slurm.commands import CommandClient
+
+if TYPE_CHECKING:
+    from ...config.model import Config
 
 _HAS_METRICS = (25, 11)
 
@@ -28,7 +32,8 @@ def install(dry_run: bool, force: bool, print_only: bool) -> None:
     The package is installed where the system has one; configuration and rules are checked by promtool before they take
     their place. Run it again after a change of the configuration: it changes what differs, and nothing else.
     """
-    setup = _setup()
+    config = load_snapshot(config_path(os.environ)).config
+    setup = _make_setup(config)
     if print_only:
         click.echo(setup.format_addition())
         click.echo(f"# {setup.rules_path}:\n{setup.format_rules()}", nl=False)
@@ -47,11 +52,12 @@ def install(dry_run: bool, force: bool, print_only: bool) -> None:
             )
         if outcome.failed:
             raise SlurmFsxError("not all of it was done", hint="mend what is said above, and run this again")
-        click.echo(f"Prometheus knows cluster {setup.cluster}: http://{setup.config['monitoring.prometheus_listen']}")
+        click.echo(
+            f"Prometheus is set up for {setup.cluster}: http://{reachable(config['monitoring.prometheus_listen'])}"
+        )
 
 
-def _setup() -> PrometheusSetup:
-    config = load_snapshot(config_path(os.environ)).config
+def _make_setup(config: Config) -> PrometheusSetup:
     client = CommandClient()
     cluster = config["cluster.name"] or client.cluster_name()
     if not cluster:

@@ -79,6 +79,7 @@ def test_a_site_with_its_own_prometheus_adds_all_but_what_it_has() -> None:
     added = yaml.safe_load(make_setup().format_addition())
     assert set(added) == {"rule_files", "scrape_configs"}
     assert [job["job_name"] for job in added["scrape_configs"]] == ["slurm-fsx", "slurm-fsx-head"]
+    assert added["scrape_configs"][1]["static_configs"][0]["targets"] == ["head:9100"]  # it may run elsewhere
 
 
 def test_a_rate_is_taken_over_four_scrapes_or_more() -> None:

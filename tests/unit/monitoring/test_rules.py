@@ -41,7 +41,7 @@ def of_head(jobid: int, account: str = "ml", name: str = "train") -> str:
     )
 
 
-def gpu_of(jobid: int, gpu: int, uuid: str, account: str = "ml", user: str = "ada") -> str:
+def gpu_of(jobid: int, gpu: int | str, uuid: str, account: str = "ml", user: str = "ada") -> str:
     return (
         f'slurm_fsx_job_gpu_info{{jobid="{jobid}", user="{user}", account="{account}", node="n1", gpu="{gpu}",'
         f' UUID="{uuid}", partition="gpu", {N1}}}'
@@ -58,7 +58,7 @@ def info(jobid: int, account: str = "ml", name: str = "train") -> str:
     return f'slurm_fsx:job_info{{cluster="lab", {", ".join(words)}, {WORDS}}}'
 
 
-def by_gpu(record: str, jobid: int, gpu: int, uuid: str, account: str = "ml", user: str = "ada") -> str:
+def by_gpu(record: str, jobid: int, gpu: int | str, uuid: str, account: str = "ml", user: str = "ada") -> str:
     words = [f'jobid="{jobid}"', f'user="{user}"', f'gpu="{gpu}"', 'node="n1"', 'cluster="lab"']
     words += [f'account="{account}"'] if account else []
     words += [f'UUID="{uuid}"'] if uuid else []
@@ -215,6 +215,24 @@ def test_a_gpu_is_found_by_its_uuid_where_its_index_differs(rules: RuleTests) ->
         dcgm("GPU_UTIL", 1, B): "20x20",
     }
     assert not rules.answer(series, {"slurm_fsx:job_gpu_utilization": {by_gpu("job_gpu_utilization", 17, 0, B): 0.2}})
+
+
+def test_a_job_on_a_part_of_a_gpu_shows_that_part(rules: RuleTests) -> None:
+    series = {
+        job(17): "1x20",
+        gpu_of(17, "0.1", A): "1x20",
+        dcgm("FB_USED", 0, A, ', GPU_I_ID="1", GPU_I_PROFILE="1g.10gb"'): "1024x20",
+        dcgm("FB_USED", 0, A, ', GPU_I_ID="2", GPU_I_PROFILE="1g.10gb"'): "4096x20",
+        dcgm("GPU_UTIL", 0, A)
+        .replace("DEV_GPU_UTIL", "PROF_GR_ENGINE_ACTIVE")
+        .replace("}", ', GPU_I_ID="1"}'): "0.5x20",
+        dcgm("GPU_UTIL", 0, A).replace("DEV_GPU_UTIL", "PROF_GR_ENGINE_ACTIVE").replace("}", ', GPU_I_ID="2"}'): "1x20",
+    }
+    expected = {
+        "slurm_fsx:job_gpu_memory_used_bytes": {by_gpu("job_gpu_memory_used_bytes", 17, "0.1", A): 1 << 30},
+        "slurm_fsx:job_gpu_utilization": {by_gpu("job_gpu_utilization", 17, "0.1", A): 0.5},
+    }
+    assert not rules.answer(series, expected)
 
 
 def test_gpus_have_their_jobs_account_on_22_05(rules: RuleTests) -> None:
