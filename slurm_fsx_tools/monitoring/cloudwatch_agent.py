@@ -1,6 +1,6 @@
-"""Amazon's CloudWatch agent on a node: what it is told, and how it is told more.
+"""Amazon's CloudWatch agent on a node: what it is told, and the commands that tell it more.
 
-Source: ``amazon-cloudwatch-agent-ctl`` of the agent's package, whose help and behaviour this follows.
+Source: ``amazon-cloudwatch-agent-ctl`` of the agent's package, its help and what it does.
 """
 
 from __future__ import annotations
@@ -8,28 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from typing import Any
-
-from ..errors import SlurmFsxError
 
 AGENT = "/opt/aws/amazon-cloudwatch-agent"
 """Where the package puts everything."""
 
 CONTROL = f"{AGENT}/bin/amazon-cloudwatch-agent-ctl"
-TIMEOUT_S = 300.0
-"""As long as ParallelCluster waits for the same command, which restarts the agent."""
 
-_LIMIT_BYTES = 1 << 22
-_KEPT_LINES = 5
-
-
-class AgentMissing(SlurmFsxError):
-    """The agent's package is not installed."""
-
-
-class AgentRefused(SlurmFsxError):
-    """The agent did not take a configuration, or did not start with it."""
+_LIMIT_CHARACTERS = 1 << 22
 
 
 class CloudWatchAgent:
@@ -66,7 +52,7 @@ class CloudWatchAgent:
             names = sorted(os.listdir(folder))
         except OSError:
             names = []
-        # .tmp: of an append that failed; the next one clears it away.
+        # .tmp: of an append that was refused; the agent itself clears it away at the next one.
         paths = [f"{folder}/{name}" for name in names if name != own and not name.endswith(".tmp")]
         contents = map(_read_json, [f"{self._home}/etc/amazon-cloudwatch-agent.json", *paths])
         return [content for content in contents if isinstance(content, dict)]
@@ -80,62 +66,28 @@ class CloudWatchAgent:
         copy = _read_json(self.copy_of(path))
         return copy is not None and copy == _read_json(path)
 
-    def append(self, path: str) -> None:
-        """Add a configuration file to what it does, and restart it.
+    def append_command(self, path: str) -> tuple[str, ...]:
+        """Give the command that adds a file to what the agent does, and restarts it.
 
-        A file of the same name that was added before is replaced; all others stay.
-
-        Raises:
-            AgentMissing: there is no agent.
-            AgentRefused: it does not take the configuration, and goes on with what it had.
+        A file of the same name that was added before is replaced, and all others stay. Where the agent does not take
+        it, the command fails, and the agent goes on with what it had.
         """
-        self._run("append-config", path)
+        return self._command("append-config", path)
 
-    def take_away(self, path: str) -> None:
-        """Have it forget a file that was added, whether or not the file is still there, and restart it.
+    def remove_command(self, path: str) -> tuple[str, ...]:
+        """Give the command that takes a file from what the agent does, if it is there, and restarts it."""
+        unless = 'test ! -e "$0" || test ! -x "$1" || exec "$@"'
+        return ("/bin/sh", "-c", unless, self.copy_of(path), *self._command("remove-config", path))
 
-        Raises:
-            AgentMissing, AgentRefused: as for `append`.
-        """
-        if os.path.exists(self.copy_of(path)):
-            self._run("remove-config", path)
-
-    def _run(self, action: str, path: str) -> None:
+    def _command(self, action: str, path: str) -> tuple[str, ...]:
         # As ParallelCluster calls it; -s: restart afterwards.
-        command = [self.control, "-a", action, "-m", "ec2", "-c", f"file:{path}", "-s"]
-        if not self.is_installed():
-            raise AgentMissing(
-                f"there is no CloudWatch agent here: {self.control} is missing",
-                hint="install amazon-cloudwatch-agent (ParallelCluster's images have it), then run this again",
-            )
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
-        except OSError as error:
-            raise AgentRefused(f"{self.control} cannot be run: {error.strerror}", hint="mend it") from error
-        except subprocess.TimeoutExpired as error:
-            raise AgentRefused(
-                f"{action} did not end within {TIMEOUT_S:g} s", hint=f"run: {' '.join(command)}"
-            ) from error
-        if done.returncode != 0:
-            lines = [line for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
-            said = " / ".join(lines[-_KEPT_LINES:]) or "nothing"
-            raise AgentRefused(
-                f"the CloudWatch agent ended {action} with {done.returncode}: {said}",
-                hint=f"see {self._home}/logs, or run: {' '.join(command)}",
-            )
+        return (self.control, "-a", action, "-m", "ec2", "-c", f"file:{path}", "-s")
 
 
 def _read_json(path: str) -> Any:
     """Give a file's content; None where it is missing, or no JSON: then the agent itself says so."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.loads(file.read(_LIMIT_BYTES))
+            return json.loads(file.read(_LIMIT_CHARACTERS))
     except (OSError, ValueError):
         return None

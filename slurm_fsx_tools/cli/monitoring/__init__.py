@@ -7,6 +7,9 @@ import click
 from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
+    "cloudwatch": Entry(
+        f"{__package__}.cloudwatch", "cloudwatch", "Have this node's CloudWatch agent send logs and metrics."
+    ),
     "install": Entry(f"{__package__}.install", "install", "Have Prometheus run on the head node."),
 }
 

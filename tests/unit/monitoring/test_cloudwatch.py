@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import sys
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lab.cloudwatch_agent import merge
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.errors import ConfigError
 from slurm_fsx_tools.monitoring.cloudwatch import (
@@ -66,20 +66,6 @@ def files(rendered: Rendered) -> dict[str, dict[str, Any]]:
     entries = rendered.config["logs"]["logs_collected"]["files"]["collect_list"]
     assert len({entry["file_path"] for entry in entries}) == len(entries)
     return {entry["file_path"]: entry for entry in entries}
-
-
-def merge(one: dict[str, Any], other: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Merge two configurations as the agent's translator documents it; differing values are its error."""
-    merged = copy.deepcopy(one)
-    sections = {"logs", "logs_collected", "files", "journald", "metrics", "metrics_collected"}
-    for key, value in other.items():
-        if key in sections and isinstance(merged.get(key), dict):
-            merged[key] = merge(merged[key], value, f"{path}/{key}")
-        elif key == "collect_list" and key in merged:
-            merged[key] += [entry for entry in value if entry not in merged[key]]
-        else:
-            assert merged.setdefault(key, value) == value, f"different values for {path}/{key}"
-    return merged
 
 
 @pytest.mark.parametrize("kind", NODE_TYPES)
