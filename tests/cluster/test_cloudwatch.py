@@ -54,8 +54,7 @@ def fresh(cluster: Cluster) -> None:
     """Each test begins with an agent that was told nothing."""
     for name in ("head", "n1"):
         cluster.run_on(name, ["rm", "-rf", AGENT, PATH, "/var/lib/slurm-fsx/setup", "/etc/parallelcluster"])
-        cluster.machine(name).write(CONTROL, f"#!/usr/bin/python3
-{Path(lab.cloudwatch_agent.__file__).read_text()}")
+        cluster.machine(name).write(CONTROL, f"#!/usr/bin/python3\n{Path(lab.cloudwatch_agent.__file__).read_text()}")
         cluster.run_on(name, ["chmod", "755", CONTROL])
 
 
