@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
-from .cluster import Cluster
+from .cluster import HOME, Cluster
 from .errors import LabError
 from .node import Daemon, Node
+from .node_root import Bind
 
 JOB = "slurm-fsx"
 TARGETS = "/fsx/monitoring/targets"
 TEXTFILES = "/var/lib/prometheus/node-exporter"
 NODE_EXPORTER_PORT = 9100
 
+_DROP_IN = "/etc/systemd/system/prometheus.service.d/50-slurm-fsx.conf"
 _PORT = 9090
 _URL = f"http://127.0.0.1:{_PORT}"
 _LAB_CONFIG = "/etc/prometheus/lab.yml"
@@ -87,6 +91,23 @@ class Prometheus:
             prometheus.stop()
             raise
         return prometheus
+
+    @classmethod
+    def install(cls, cluster: Cluster) -> Prometheus:
+        """Start what ``slurm-fsx monitoring install`` sets up on the head node, as systemd would: the lab has none.
+
+        The cluster is to know its packages: see `package_database`.
+
+        Raises:
+            LabError: it was not set up, or did not start.
+        """
+        done = cluster.head.run([f"{HOME}/bin/slurm-fsx", "monitoring", "install"])
+        if done.returncode != 0:
+            raise LabError(f"slurm-fsx monitoring install: {done.stdout.strip()} {done.stderr.strip()}")
+        lines = cluster.head.path(_DROP_IN).read_text().splitlines()
+        command = next(line for line in reversed(lines) if line.startswith("ExecStart="))
+        words = shlex.split(command.partition("=")[2])
+        return cls.start(cluster, [word for word in words[1:] if word != "$ARGS"])
 
     def go_on(self) -> None:
         """Start Prometheus itself, after `stop_server`, with the samples that it had.
@@ -170,6 +191,11 @@ class Prometheus:
         if not all(daemon is not None and daemon.is_running for daemon in (self._server, *self._exporters.values())):
             raise LabError("ended at once")
         return self._head.run(["promtool", "query", "instant", _URL, "up"]).returncode == 0
+
+
+def package_database(system: Path = Path("/")) -> Bind:
+    """What a cluster's ``binds`` need, so that its machines know which packages there are, and install none."""
+    return Bind(str(system / "var/lib/dpkg"), "/var/lib/dpkg", read_only=True)
 
 
 def _node_exporter(node: Node) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,15 +10,13 @@ import pytest
 
 from lab.cluster import Cluster
 from lab.dcgm import DcgmExporter
-from lab.node_root import Bind
-from lab.prometheus import TARGETS, Prometheus
+from lab.prometheus import TARGETS, Prometheus, package_database
 
 from .conftest import COMMAND, SYSTEM, plugstack
 
 if TYPE_CHECKING:
     from lab.cluster import Job
 
-DROP_IN = "/etc/systemd/system/prometheus.service.d/50-slurm-fsx.conf"
 # A test does not wait for a minute.
 CONFIG = """\
 monitoring:
@@ -65,23 +62,13 @@ def monitored(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> I
         plugstack=plugstack("bwrap"),
         prolog=[share / "prolog.d/50-slurm-fsx"],
         epilog=[share / "epilog.d/50-slurm-fsx"],
-        # Which packages there are, and that nobody has changed their configuration.
-        binds=[Bind(str(SYSTEM / "var/lib/dpkg"), "/var/lib/dpkg", read_only=True)],
+        binds=[package_database(SYSTEM)],
         system=SYSTEM,
     ) as cluster:
         cluster.write_on_all("/etc/slurm-fsx/config.yaml", CONFIG)
-        done = cluster.run_on("head", [COMMAND, "monitoring", "install"])
-        assert done.returncode == 0, done.stdout + done.stderr
         dcgm = {name: DcgmExporter.start(node, gpus=2) for name, node in cluster.nodes.items()}
-        with Prometheus.start(cluster, installed_flags(cluster)) as prometheus:
+        with Prometheus.install(cluster) as prometheus:
             yield Monitored(cluster, prometheus, dcgm)
-
-
-def installed_flags(cluster: Cluster) -> list[str]:
-    """What systemd would start: the lab has none."""
-    lines = cluster.head.path(DROP_IN).read_text().splitlines()
-    command = next(line for line in reversed(lines) if line.startswith("ExecStart="))
-    return [word for word in shlex.split(command.partition("=")[2])[1:] if word != "$ARGS"]
 
 
 @pytest.fixture(autouse=True)
@@ -177,3 +164,10 @@ def test_a_gpu_that_falls_off_the_bus_raises_its_alert(monitored: Monitored) -> 
     )
     monitored.dcgm["n2"].set(1, DCGM_FI_DEV_XID_ERRORS=0)
     monitored.cluster.cancel(job)
+
+
+def test_installed_once_more_nothing_changes(monitored: Monitored) -> None:
+    done = monitored.cluster.run_on("head", [COMMAND, "monitoring", "install"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Prometheus is set up for lab: http://127.0.0.1:9090\n"
+    assert monitored.cluster.run_on("head", [COMMAND, "monitoring", "install", "--dry-run"]).stdout == ""

@@ -204,14 +204,14 @@ def _says(record: Record, verb: str, unit: str, answers: tuple[str, ...]) -> boo
 
 
 def _systemctl(record: Record, *arguments: str) -> None:
-    _run([*_systemctl_command(record), *arguments], SERVICE_TIMEOUT_S)
+    _run([*_systemctl_command(record), "--quiet", *arguments], SERVICE_TIMEOUT_S)
 
 
 def _systemctl_command(record: Record) -> list[str]:
     program = find_program("systemctl")
     if program is None:
         raise NotHere("this system has no systemctl", hint="")
-    return [program, "--quiet"] if _runs_systemd(record) else [program, "--quiet", f"--root={record.root}"]
+    return [program] if _runs_systemd(record) else [program, f"--root={record.root}"]
 
 
 def _ask(arguments: Sequence[str]) -> str:
