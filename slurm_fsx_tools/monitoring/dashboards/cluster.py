@@ -256,7 +256,7 @@ _HEALTH = Row(
         ),
         Panel(
             "Unknown container names",
-            "How often a job named a container that the catalogue does not have, an hour.",
+            "Steps that named a container for which no image was found, an hour.",
             TIMESERIES,
             (Query(f"sum(increase(slurm_fsx_resolution_misses_total{{{IN_CLUSTER}}}[1h]))", "misses"),),
         ),

@@ -19,6 +19,7 @@ from .places import (
 )
 
 _JOB = f'{IN_CLUSTER}, jobid="$job"'
+_WHAT_IT_IS = ("jobid", "job_name", "user", "account", "partition", "container", "image", "nccl")
 _MY_NODES = f"max by (node) (slurm_fsx:job_info{{{_JOB}}})"
 
 
@@ -41,21 +42,22 @@ _NOW = Row(
     (
         Panel(
             "Job",
-            "Whose it is, and the container that it named.",
+            "Whose it is, the container that it named, the image that this became, and its NCCL.",
             TABLE,
-            (Query(f"max by (jobid, job_name, user, account, partition, container) (slurm_fsx:job_info{{{_JOB}}})"),),
-            width=10,
-            height=4,
-            columns=tuple(
-                (name, Column()) for name in ("jobid", "job_name", "user", "account", "partition", "container")
+            (
+                Query(f"max by (jobid, job_name, user, account, partition, container) (slurm_fsx:job_info{{{_JOB}}})"),
+                Query(f"max by (jobid, image, nccl) (slurm_fsx_job_info{{{_JOB}}})"),
             ),
+            width=24,
+            height=4,
+            columns=tuple((name, Column()) for name in _WHAT_IT_IS),
         ),
         Panel(
             "Nodes",
             "How many nodes it has.",
             STAT,
             (Query(f"count({_MY_NODES})", "nodes"),),
-            width=2,
+            width=5,
             height=4,
             thresholds=((None, BLUE),),
         ),
@@ -64,7 +66,7 @@ _NOW = Row(
             "How many GPUs it has; of one that two jobs share, each has a half.",
             STAT,
             (Query(f"max(slurm_fsx:job_gpus{{{_JOB}}})", "GPUs"),),
-            width=2,
+            width=5,
             height=4,
             thresholds=((None, BLUE),),
         ),
@@ -84,7 +86,7 @@ _NOW = Row(
             STAT,
             (Query(f"avg({_by_gpu('gpu_utilization')})", "busy"),),
             ONE,
-            width=3,
+            width=5,
             height=4,
             thresholds=((None, RED), (0.3, ORANGE), (0.6, GREEN)),
             maximum=1,
@@ -94,7 +96,7 @@ _NOW = Row(
             "GPUs of it that did nothing for ten minutes: a rank that hangs, or more than it needs.",
             STAT,
             (Query(f"sum(max_over_time(slurm_fsx:job_gpu_utilization{{{_JOB}}}[10m]) < bool 0.01)", "idle"),),
-            width=3,
+            width=5,
             height=4,
             thresholds=((None, GREEN), (1, ORANGE)),
         ),

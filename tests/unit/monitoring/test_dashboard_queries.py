@@ -21,10 +21,18 @@ import yaml
 
 from lab.dcgm_exporter import ALL_IDLE
 from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.counters import NOTHING
+from slurm_fsx_tools.job import Job, Node
 from slurm_fsx_tools.monitoring.dashboards.files import DASHBOARDS
 from slurm_fsx_tools.monitoring.dashboards.model import Dashboard
 from slurm_fsx_tools.monitoring.dashboards.places import OR_NONE
+from slurm_fsx_tools.monitoring.gpus import Gpu
+from slurm_fsx_tools.monitoring.head_metrics import write_head_metrics, write_sync_metrics
+from slurm_fsx_tools.monitoring.health_metrics import health_metrics
+from slurm_fsx_tools.monitoring.job_info import write_job_info
+from slurm_fsx_tools.monitoring.metrics_file import write_metrics
 from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
+from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
 
 LAB = Path(__file__).parents[3] / "lab"
 CLUSTER, NODE, JOB = "train", "n1", "7"
@@ -33,48 +41,35 @@ START_S = 30.0
 pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="the package prometheus is not installed")
 
 
-def of_job(jobid: str, user: str, account: str, name: str) -> str:
-    return f'jobid="{jobid}",user="{user}",account="{account}",partition="gpu",job_name="{name}"'
+def write_what_nodes_tell(folder: Path, runs: int) -> None:
+    """Have the product's own writers tell of two jobs that share a GPU, and of prologs and epilogs.
 
+    Args:
+        folder: Has a folder for the node's node_exporter, and one for the head node's.
+        runs: How many prologs and epilogs there were.
+    """
+    now_s = time.time()
+    gpus = [Gpu("0", "GPU-0"), Gpu("1", "GPU-1")]
+    node = Config({"monitoring.textfile_dir": str(folder / "node")})
+    # Slurm 22.05 tells a prolog neither the account nor the name: the head node fills them in.
+    ada = Job(JOB, 1001, "ada", "gpu", Node(NODE), account="physics", name='train "x"', container="pytorch")
+    bob = Job("8", 1002, "bob", "gpu", Node(NODE))
+    write_job_info(ada._replace(resolved_image="/fsx/containers/p.sqsh"), gpus, {"nccl": "2.27.3"}, node, now_s - 100)
+    write_job_info(bob, gpus[1:], {}, node, now_s - 50)
+    tally = NOTHING
+    for _ in range(runs):
+        tally = tally.add(0.05, failed=True)
+    families = health_metrics({"prolog": tally, "epilog": tally}, misses=2)
+    write_metrics(node["monitoring.textfile_dir"], "slurm_fsx_health", families, node["monitoring.label_limit"])
 
-ADAS = of_job("7", "ada", "physics", 'train \\"x\\"')
-NODE_METRICS = f"""\
-slurm_fsx_job_info{{{ADAS},node="n1",gpus="0,1",container="pytorch"}} 1
-slurm_fsx_job_info{{{of_job("8", "bob", "", "")},node="n1",gpus="1",container=""}} 1
-slurm_fsx_job_start_time_seconds{{jobid="7",node="n1"}} {time.time() - 100}
-slurm_fsx_job_start_time_seconds{{jobid="8",node="n1"}} {time.time() - 50}
-slurm_fsx_job_gpu_info{{jobid="7",user="ada",account="physics",node="n1",gpu="0",UUID="GPU-0"}} 1
-slurm_fsx_job_gpu_info{{jobid="7",user="ada",account="physics",node="n1",gpu="1",UUID="GPU-1"}} 1
-slurm_fsx_job_gpu_info{{jobid="8",user="bob",account="",node="n1",gpu="1",UUID="GPU-1"}} 1
-slurm_fsx_fail_open_total{{act="prolog"}} 1
-slurm_fsx_resolution_misses_total 2
-"""
-HEAD_METRICS = f"""\
-slurm_fsx_cluster_job_info{{{ADAS},state="RUNNING",nodes="n1",gpus="2"}} 1
-slurm_fsx_cluster_job_info{{{of_job("8", "bob", "art", "draw")},state="RUNNING",nodes="n1",gpus="1"}} 1
-slurm_fsx_nodes{{state="allocated"}} 1
-slurm_fsx_nodes{{state="powered_off"}} 3
-slurm_fsx_registered_nodes 1
-slurm_fsx_sync_success 1
-slurm_fsx_sync_timestamp_seconds {time.time() - 20}
-slurm_fsx_image_imports{{result="done"}} 4
-slurm_fsx_image_imports{{result="failed"}} 1
-"""
-"""The product's metrics, by the interface that its writers keep."""
-
-
-def durations(count: int) -> str:
-    """Give a prolog's and an epilog's histogram, as node_exporter shows them."""
-    lines = []
-    for act in ("prolog", "epilog"):
-        name = f"slurm_fsx_{act}_duration_seconds"
-        lines += [
-            f"# TYPE {name} histogram",
-            f'{name}_bucket{{le="0.1"}} {count}',
-            f'{name}_bucket{{le="+Inf"}} {count}',
-        ]
-        lines += [f"{name}_sum {0.05 * count}", f"{name}_count {count}"]
-    return "\n".join(lines) + "\n"
+    head = Config({"monitoring.textfile_dir": str(folder / "head")})
+    jobs = [
+        SlurmJob(int(JOB), "ada", 1001, "physics", "gpu", 'train "x"', "running", NODE, 1, 2),
+        SlurmJob(8, "bob", 1002, "art", "gpu", "draw", "running", NODE, 1, 1),
+    ]
+    nodes = [SlurmNode(NODE, "allocated"), SlurmNode("n2", "idle", "~")]
+    write_head_metrics(head, nodes, jobs, 1, {"done": 4, "failed": 1}, now_s - 20)
+    write_sync_metrics(head, success=True)
 
 
 class Answers(NamedTuple):
@@ -109,9 +104,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
     """Two machines' exporters and a stand-in for a GPU's, and a Prometheus with the rules that are installed."""
     folder = tmp_path_factory.mktemp("prometheus")
     port, head, node, dcgm = (free_port() for _ in range(4))
-    for name, text in (("head", HEAD_METRICS), ("node", NODE_METRICS + durations(3))):
-        (folder / name).mkdir()
-        (folder / name / "slurm_fsx.prom").write_text(text)
+    write_what_nodes_tell(folder, runs=3)
     gpus = []
     for gpu in range(2):
         labels = {
@@ -183,7 +176,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answers]:
         try:
             processes += [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
             wait_for(lambda: len(answers.query("up == 1")) == 3, folder / "log")
-            (folder / "node/slurm_fsx.prom").write_text(NODE_METRICS + durations(5))
+            write_what_nodes_tell(folder, runs=5)
             # Once rules have been evaluated on rates, which take two samples, all is there.
             wait_for(lambda: bool(answers.query("slurm_fsx:job_cpu_utilization")), folder / "log")
             wait_for(
