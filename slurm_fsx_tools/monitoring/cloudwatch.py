@@ -167,7 +167,7 @@ def log_group(cluster: str, config: Config, others: Others) -> str:
         raise ConfigError("the cluster has no name", hint="set cluster.name, or cloudwatch.log_group")
     if not group:
         group = _PARALLELCLUSTER_GROUP + cluster
-        theirs = re.compile(re.escape(group) + r"(-\d+)?")
+        theirs = re.compile(re.escape(group) + r"-\d{12}")
         group = next((name for name in others.log_files.values() if theirs.fullmatch(name)), group)
     if not _LOG_GROUP.fullmatch(group):
         raise ConfigError(

@@ -168,7 +168,9 @@ def test_an_admin_is_told_where_the_head_nodes_metrics_are() -> None:
         pytest.param(
             "", "/aws/parallelcluster/train-202611241200", "/aws/parallelcluster/train-202611241200", id="joined"
         ),
-        pytest.param("", "/aws/parallelcluster/train-two-1", "/aws/parallelcluster/train", id="another-cluster"),
+        pytest.param(
+            "", "/aws/parallelcluster/train-2-202611241200", "/aws/parallelcluster/train", id="another-cluster"
+        ),
         pytest.param("/site/hpc", "/aws/parallelcluster/train-202611241200", "/site/hpc", id="configured"),
     ],
 )
