@@ -180,7 +180,7 @@ def _variable(variable: Variable) -> dict[str, Any]:
         "sort": 7,  # natural order: n2 before n10
         "multi": variable.several,
         "includeAll": variable.several,
-        "allValue": ".*" if variable.several else None,
+        **({"allValue": ".*"} if variable.several else {}),
         "current": {"text": ["All"], "value": ["$__all"], "selected": True} if variable.several else {},
         "options": [],
         "regex": "",
