@@ -8,7 +8,7 @@ from ...errors import NotHere, SlurmFsxError
 from .file import File, Line
 from .folder import Folder, Link
 from .program import Command, Packages, Service
-from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome
+from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -121,6 +121,8 @@ def _look(step: Step, record: Record) -> Change | None:
 
 
 def _retired(steps: Sequence[Step], record: Record) -> list[str]:
+    if any(isinstance(step, Withheld) and step.keeps for step in steps):
+        return []
     wanted = {step.name for step in steps}
     return [name for name in reversed(list(record.entries)) if name not in wanted]
 
