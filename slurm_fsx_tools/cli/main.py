@@ -19,6 +19,7 @@ GROUPS = {
     "job": Entry(f"{__package__}.job", "job", "A job's record: nodes, image, NCCL version, utilisation."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
+    "setup": Entry(f"{__package__}.setup", "setup", "Set up the head node, compute nodes and Slurm's hooks."),
 }
 
 

@@ -33,7 +33,7 @@ def install(dry_run: bool, force: bool, print_only: bool) -> None:
     their place. Run it again after a change of the configuration: it changes what differs, and nothing else.
     """
     config = load_snapshot(config_path(os.environ)).config
-    setup = _make_setup(config)
+    setup = make_setup(config)
     if print_only:
         click.echo(setup.format_addition())
         click.echo(f"# {setup.rules_path}:\n{setup.format_rules()}", nl=False)
@@ -57,7 +57,8 @@ def install(dry_run: bool, force: bool, print_only: bool) -> None:
         )
 
 
-def _make_setup(config: Config) -> PrometheusSetup:
+def make_setup(config: Config) -> PrometheusSetup:
+    """Give what Prometheus' configuration depends on, as Slurm has it now."""
     client = CommandClient()
     cluster = config["cluster.name"] or client.cluster_name()
     if not cluster:

@@ -14,7 +14,7 @@ from .file import File, Line
 from .folder import Folder, Link
 from .program import Command, Packages, Service
 from .record import Record
-from .step import Change, Event, Outcome, Step
+from .step import Change, Event, Outcome, Step, Withheld
 
 __all__ = (
     "Change",
@@ -29,6 +29,7 @@ __all__ = (
     "Record",
     "Service",
     "Step",
+    "Withheld",
     "apply",
     "plan",
     "undo",

@@ -8,7 +8,7 @@ from ...errors import NotHere, SlurmFsxError
 from .file import File, Line
 from .folder import Folder, Link
 from .program import Command, Packages, Service
-from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome
+from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome, Withheld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -97,13 +97,21 @@ def apply(
     return outcome
 
 
-def undo(record: Record, *, report: Callable[[Event], None] = lambda _event: None) -> Outcome:
-    """Take back all that the record has, the last step first; what was changed by hand since is kept and reported.
+def undo(
+    record: Record, *, report: Callable[[Event], None] = lambda _event: None, kinds: Iterable[str] = ()
+) -> Outcome:
+    """Take back what the record has, the last step first; what was changed by hand since is kept and reported.
 
     A step that fails stays in the record.
+
+    Args:
+        record: As `Record.open` gives it.
+        report: Told of each step.
+        kinds: Only steps of these kinds, e.g. ``line``; all without.
     """
     outcome = Outcome()
-    for name in reversed(list(record.entries)):
+    kinds = tuple(kinds)
+    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
         event = _undo(name, record)
         outcome.events.append(event)
         report(event)
@@ -121,6 +129,8 @@ def _look(step: Step, record: Record) -> Change | None:
 
 
 def _retired(steps: Sequence[Step], record: Record) -> list[str]:
+    if any(isinstance(step, Withheld) and step.keeps for step in steps):
+        return []
     wanted = {step.name for step in steps}
     return [name for name in reversed(list(record.entries)) if name not in wanted]
 

@@ -46,6 +46,9 @@ class File:
     recognises: str = ""
     """A text that only an older release of ours has written: a file with it is replaced, and a backup is made."""
 
+    is_start: bool = False
+    """Whether it is but a start, which others go on with: what is there is never looked into."""
+
     kind = "file"
 
     @property
@@ -64,6 +67,8 @@ class File:
         if found is None:
             return Change(f"write {self.path}", _diff(b"", self.data, "/dev/null", self.path))
         uid, gid = self._ids(record, found.ids)
+        if self.is_start:
+            return None
         if found.state == [_digest(self.data), self.mode, uid, gid]:
             return None
         diff = _diff(found.data, self.data, self.path, self.path)
@@ -162,7 +167,7 @@ class Line:
         found = _look(os.path.realpath(record.below(self.path)))
         text = _text(found)
         entry = record.get(self.name) or {}
-        new = self._with_line(text, entry)
+        new = self.with_line(text, entry)
         if new == text and found is not None:
             return None
         diff = _diff(text.encode(errors="replace"), new.encode(errors="replace"), self.path, self.path)
@@ -191,7 +196,7 @@ class Line:
         record.begin(self.name, {**entry, "old": old.get("line", ""), "staged": staged})
         if entry["backup"] and not os.path.lexists(entry["backup"]):
             _copy(path, entry["backup"], staged, found)
-        _rewrite(path, staged, self._with_line(text, old), found, self.mode, record)
+        _rewrite(path, staged, self.with_line(text, old), found, self.mode, record)
         record.done(self.name, entry)
 
     def undo(self, record: Record) -> str:
@@ -225,7 +230,8 @@ class Line:
     def _is_replaced(self, line: str) -> bool:
         return bool(self.replaces) and line != self.line and re.search(self.replaces, line) is not None
 
-    def _with_line(self, text: str, entry: dict[str, Any]) -> str:
+    def with_line(self, text: str, entry: dict[str, Any]) -> str:
+        """Give the file as it is with the line; `entry` is the record's, or empty."""
         lines = _lines(text)
         own = (self.line, *_own_lines(entry))
         taken = [number for number, line in enumerate(lines) if line in own or self._is_replaced(line)]

@@ -27,6 +27,8 @@ class Folder:
     mode: int = 0o755
     owner: str = "root"
     group: str = "root"
+    accepts_any: bool = False
+    """Whether one that is there already is right, whatever its owner and permissions are."""
 
     kind = "folder"
 
@@ -36,6 +38,8 @@ class Folder:
 
     def check(self, record: Record) -> Change | None:
         path = record.below(self.path)
+        if self.accepts_any and os.path.isdir(path):
+            return None
         if os.path.islink(path):
             return Change(f"{self.path} is a link to {os.readlink(path)}", verdict=KEPT)
         present = _state(path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from ...errors import NotHere
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -77,6 +79,28 @@ class Step(Protocol):
         Returns:
             What was kept, and why; empty where nothing is left.
         """
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """A step that cannot be taken now; what the record has of it stays."""
+
+    name: str
+    reason: str
+    hint: str = ""
+    keeps: bool = True
+    """Whether nothing is retired in this run: it may be what this step, if only it could be looked at, stands for."""
+
+    kind = "withheld"
+
+    def check(self, record: Record) -> Change | None:
+        raise NotHere(self.reason, self.hint)
+
+    def apply(self, record: Record) -> None:
+        raise NotHere(self.reason, self.hint)
+
+    def undo(self, record: Record) -> str:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -160,3 +160,17 @@ def test_an_owner_who_does_not_exist_is_an_error_that_names_him(machine: Machine
     assert event.outcome == "failed"
     assert "no user prometheus" in event.text
     assert not machine.path("/etc/conf").exists()
+
+
+def test_a_start_is_written_once_and_then_somebody_elses_but_for_undo_while_nobody_has_touched_it(
+    machine: Machine,
+) -> None:
+    before = machine.tree()
+    machine.apply(File("/etc/list", "start\n", is_start=True))
+    assert said(machine.apply(File("/etc/list", "newer start\n", is_start=True))) == []
+    machine.undo()
+    assert machine.tree() == before
+    machine.apply(File("/etc/list", "start\n", is_start=True))
+    machine.write("/etc/list", "mine\n")
+    assert said(machine.apply(File("/etc/list", "start\n", is_start=True))) == []
+    assert said(machine.undo()) == [("kept", "file /etc/list")]
