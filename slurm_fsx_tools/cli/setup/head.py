@@ -12,7 +12,7 @@ from ...config.origin import DEFAULT_PATH
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
 from ...files import read_trusted
-from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, cluster_config_step, head_node_steps
+from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, head_node_steps
 from ...provision.installation import Installation
 from ...provision.prometheus import RECORD as PROMETHEUS
 from ...provision.prometheus import plan_prometheus, set_up_prometheus
@@ -66,8 +66,8 @@ def head(dry_run: bool, force: bool, allow_unmounted: bool, images: bool, promet
     conf = slurm_conf_here()
 
     def make_steps(record: Record) -> list[Step]:
-        steps = head_node_steps(config, installation, conf, _read(DEFAULT_PATH) or "", runtime)
-        return [*steps, *cluster_config_step(_read(config.below_fsx(CLUSTER_CONFIG)))]
+        cluster_config = _read(config.below_fsx(CLUSTER_CONFIG))
+        return head_node_steps(config, installation, conf, cluster_config, _read(DEFAULT_PATH), runtime)
 
     outcome = carry_out(RECORD, make_steps, dry_run=dry_run, force=force)
     if outcome is not None:
