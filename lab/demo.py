@@ -169,7 +169,11 @@ class Demo:
             with self.timed("run them, prologs and epilogs included"):
                 states = {job.id: cluster.wait(job) for job in (inside, outside)}
             with self.timed("see both nodes in Prometheus"):
-                cluster.wait_until(lambda: prometheus.up() == set(cluster.nodes), "both nodes up in Prometheus")
+                exporters = 2 * len(cluster.nodes)
+                cluster.wait_until(
+                    lambda: [target.is_up for target in prometheus.targets()] == [True] * exporters,
+                    "node_exporter and dcgm-exporter of both nodes up in Prometheus",
+                )
                 targets = prometheus.targets()
             with self.timed("run a job on a GPU, and ask Prometheus for it"):
                 gpu_use = GpuUse.of(cluster, prometheus, dcgm["n1"])

@@ -182,7 +182,7 @@ def _of_fsx(root: str) -> list[Alert]:
     )
     advice = (
         f"Writes of all jobs fail when it is full. See who fills it (lfs quota, du); images that nobody uses go by"
-        f" slurm-fsx containers cleanup; FSx grows by aws fsx update-file-system --storage-capacity. It is mounted at"
+        f" slurm-fsx containers prune; FSx grows by aws fsx update-file-system --storage-capacity. It is mounted at"
         f" {root}."
     )
     return [

@@ -22,13 +22,13 @@ from ..errors import SlurmFsxError
 from ..monitoring.prometheus import CONFIG_FILE, FOLDER, RULES_FILE, SLURM_ENDPOINTS, reachable
 from ..node.journal import printable
 from ..programs import find_program
-from .steps import Command, File, Folder, Packages, Service, apply, plan
+from .steps import Change, Command, File, Folder, Packages, Service, apply, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..monitoring.prometheus import PrometheusSetup
-    from .steps import Change, Event, Outcome, Record, Step
+    from .steps import Event, Outcome, Record, Step
 
 RECORD = "prometheus"
 UNIT = "prometheus.service"
@@ -87,6 +87,17 @@ class Place:
         )
 
 
+class PackagedFile(File):
+    """A file that takes the place of the one that its package brought, as long as nobody has changed that."""
+
+    def check(self, record: Record) -> Change | None:
+        change = super().check(record)
+        place = record.below(self.path)
+        if change is not None and change.conflict and not os.path.islink(place) and _is_as_packaged(place, self.path):
+            return Change(f"replace {self.path}, which is as its package brought it, with a backup", change.diff)
+        return change
+
+
 def set_up_prometheus(
     setup: PrometheusSetup,
     record: Record,
@@ -114,12 +125,13 @@ def set_up_prometheus(
             "; ".join(change.summary for change in theirs),
             hint="--print says what to add there; --force replaces it, and keeps a backup beside it",
         )
+    is_checked = check_with_promtool(setup)
     first = [step for step in steps if isinstance(step, (Packages, Folder)) or step.name == f"file {_DROP_IN}"]
     outcome = apply(first, record, force=force, report=report, retire=False)
     if outcome.failed:
         return outcome
-    check_with_promtool(setup)
-    # Once more: the package has brought a configuration of its own, which is nobody's work.
+    if not is_checked:  # it has come with the package
+        check_with_promtool(setup)
     outcome.events += apply(prometheus_steps(setup, record), record, force=force, report=report).events
     return outcome
 
@@ -154,7 +166,7 @@ def prometheus_steps(setup: PrometheusSetup, record: Record) -> list[Step]:
         steps.append(folder)
     steps += [
         File(rules_path, setup.format_rules()),
-        File(config_path, setup.format_config(), recognises=_packaged_content(record.below(config_path), config_path)),
+        PackagedFile(config_path, setup.format_config()),
         Service(UNIT, watches=(unit_path,)),
         Command(
             "have Prometheus read its configuration",
@@ -266,21 +278,17 @@ def _flags_in(path: str) -> set[str]:
     return set(re.findall(r"--([a-z][a-z.-]*)", "".join(lines)))
 
 
-def _packaged_content(place: str, path: str) -> str:
-    """Give what a file holds, where it is as its package brought it; empty where somebody has changed it."""
+def _is_as_packaged(place: str, path: str) -> bool:
+    """Whether a configuration file is as its package brought it. Source: dpkg-query(1), Conffiles."""
     dpkg_query = find_program("dpkg-query")
-    try:
-        with open(place, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return ""
     if dpkg_query is None:
-        return ""
+        return False
+    with open(place, "rb") as file:
+        digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
     done = subprocess.run(
         [dpkg_query, "--show", "--showformat=${Conffiles}", PACKAGES[0]], capture_output=True, text=True, check=False
     )
-    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    return data.decode(errors="replace") if f"{path} {digest}" in done.stdout else ""
+    return f"{path} {digest}" in done.stdout
 
 
 def _has_read(listen: str, paths: Iterable[str]) -> bool:

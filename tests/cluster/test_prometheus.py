@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lab.cluster import Cluster
-from lab.dcgm import DcgmExporter
+from lab.dcgm import MAPPING, DcgmExporter
 from lab.prometheus import TARGETS, Prometheus, package_database
 
 from .conftest import COMMAND, SYSTEM, plugstack
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
     from lab.cluster import Job
 
 # A test does not wait for a minute.
-CONFIG = """\
+CONFIG = f"""\
 monitoring:
   scrape_interval: 1
   refresh_interval: 1
+  gpu_mapping_dir: {MAPPING}
 """
 
 
@@ -66,7 +68,11 @@ def monitored(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> I
         system=SYSTEM,
     ) as cluster:
         cluster.write_on_all("/etc/slurm-fsx/config.yaml", CONFIG)
-        dcgm = {name: DcgmExporter.start(node, gpus=2) for name, node in cluster.nodes.items()}
+        # One of them adds a label for each job of a GPU.
+        dcgm = {
+            name: DcgmExporter.start(node, gpus=2, mapping=MAPPING if name == "n2" else "")
+            for name, node in cluster.nodes.items()
+        }
         with Prometheus.install(cluster) as prometheus:
             yield Monitored(cluster, prometheus, dcgm)
 
@@ -110,6 +116,9 @@ def test_two_jobs_on_a_node_are_told_apart(monitored: Monitored) -> None:
     jobs = [monitored.start_job("--nodelist=n2", "--gres=gpu:1") for _ in range(2)]
     gpus = [{"jobid": str(job.id), "node": "n2", "gpu": str(gpu)} for gpu, job in enumerate(jobs)]
     monitored.wait_for("slurm_fsx:job_gpu_utilization", gpus)
+    monitored.wait_for(
+        'DCGM_FI_DEV_GPU_UTIL{node="n2"}', [{"hpc_job": gpu["jobid"], "gpu": gpu["gpu"]} for gpu in gpus]
+    )
     monitored.cluster.cancel(jobs[0])
     monitored.wait_for("slurm_fsx:job_gpu_utilization", gpus[1:])
     monitored.cluster.cancel(jobs[1])
@@ -151,6 +160,8 @@ def test_a_prometheus_that_was_away_knows_what_runs(monitored: Monitored) -> Non
     monitored.wait_for("slurm_fsx:job_gpu_utilization", expected)
     monitored.prometheus.stop_server()
     monitored.prometheus.go_on()
+    # What it remembers does not count: it is to have looked again.
+    monitored.wait_for(f"timestamp(slurm_fsx_job_gpu_info) > {time.time()}", expected)
     monitored.wait_for("slurm_fsx:job_gpu_utilization", expected)
     monitored.cluster.cancel(job)
     monitored.wait_for("slurm_fsx:job_gpu_utilization", [])
@@ -171,3 +182,14 @@ def test_installed_once_more_nothing_changes(monitored: Monitored) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Prometheus is set up for lab: http://127.0.0.1:9090\n"
     assert monitored.cluster.run_on("head", [COMMAND, "monitoring", "install", "--dry-run"]).stdout == ""
+
+
+def test_what_a_site_adds_to_a_prometheus_of_its_own_is_a_configuration(monitored: Monitored) -> None:
+    head = monitored.cluster.head
+    done = head.run([COMMAND, "monitoring", "install", "--print"], user="ada")
+    assert done.returncode == 0, done.stderr
+    addition, rules = done.stdout.split("# /etc/prometheus/slurm-fsx.rules.yml:\n")
+    head.write("/root/prometheus.yml", addition)
+    checked = head.run(["promtool", "check", "config", "/root/prometheus.yml"])
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert rules == head.path("/etc/prometheus/slurm-fsx.rules.yml").read_text()

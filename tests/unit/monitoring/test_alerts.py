@@ -7,9 +7,12 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 
 from lab.promtool import RuleTests
+from slurm_fsx_tools.cli.containers import containers
+from slurm_fsx_tools.cli.monitoring import monitoring
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.monitoring.alerts import APPLICATION_XIDS, Alert, alerts
 from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
@@ -370,6 +373,17 @@ def test_a_text_names_only_labels_that_its_alert_has(alert: Alert) -> None:
     used = set(re.findall(r"\$labels\.(\w+)", texts))
     kept = {label.strip() for by in re.findall(r"by \(([^)]*)\)", alert.expression) for label in by.split(",")}
     assert used <= kept
+
+
+@pytest.mark.parametrize("group", [containers, monitoring], ids=["containers", "monitoring"])
+def test_a_text_sends_nobody_to_a_command_that_is_not_there(group: click.Group) -> None:
+    told = {
+        command
+        for alert in alerts("/fsx")
+        for command in re.findall(rf"slurm-fsx {group.name} ([a-z-]+)", f"{alert.summary} {alert.description}")
+    }
+    assert told
+    assert told <= set(group.list_commands(click.Context(group)))
 
 
 def test_a_mount_point_with_quotes_is_one_string_in_promql() -> None:

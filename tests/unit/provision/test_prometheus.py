@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import socket
 import subprocess
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from slurm_fsx_tools.provision.prometheus import (
     Place,
     PrometheusMissing,
     SomebodyElses,
+    answers_with_metrics,
     check_with_promtool,
     plan_prometheus,
     set_up_prometheus,
@@ -82,6 +86,53 @@ def apply(root: Path, setup: PrometheusSetup | None = None, force: bool = False)
         outcome = set_up_prometheus(setup or make_setup(), record, force=force)
     assert not outcome.failed, outcome
     return [event.step for event in outcome.of("changed")]
+
+
+SLURMS_ANSWER = "# HELP slurm_jobs Total number of jobs\n# TYPE slurm_jobs gauge\nslurm_jobs 1\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "answers"),
+    [
+        pytest.param(200, SLURMS_ANSWER, True, id="26.05"),
+        pytest.param(404, "NOT FOUND", False, id="without-MetricsType"),
+        pytest.param(200, "<html>Welcome</html>", False, id="something-else"),
+        pytest.param(500, SLURMS_ANSWER, False, id="broken"),
+    ],
+)
+def test_slurm_has_metrics_where_it_answers_with_its_own(status: int, body: str, answers: bool) -> None:
+    class Slurmctld(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/metrics/jobs" else 404)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Slurmctld) as server:
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        assert answers_with_metrics(f"127.0.0.1:{server.server_port}") == answers
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "says", [pytest.param(b"", id="nothing"), pytest.param(b"\0\0\x30\1", id="slurms-own-protocol")]
+)
+def test_an_older_slurmctld_has_none(says: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 12)
+                connection.sendall(says)
+
+        thread = Thread(target=hang_up)
+        thread.start()
+        assert not answers_with_metrics(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
 
 
 def test_a_packaged_prometheus_gets_its_flags_by_a_drop_in(root: Path, programs: Programs) -> None:
