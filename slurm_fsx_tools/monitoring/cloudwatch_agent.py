@@ -8,14 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 from typing import Any
+
+from ..errors import UntrustedFile
+from ..files import read_all
 
 AGENT = "/opt/aws/amazon-cloudwatch-agent"
 """Where the package puts everything."""
 
 CONTROL = f"{AGENT}/bin/amazon-cloudwatch-agent-ctl"
 
-_LIMIT_CHARACTERS = 1 << 22
+_LIMIT_BYTES = 1 << 22
 
 
 class CloudWatchAgent:
@@ -87,7 +91,11 @@ class CloudWatchAgent:
 def _read_json(path: str) -> Any:
     """Give a file's content; None where it is missing, or no JSON: then the agent itself says so."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.loads(file.read(_LIMIT_CHARACTERS))
-    except (OSError, ValueError):
+        # O_NONBLOCK: the agent may run as a user of its own, to whom its folders belong; a FIFO must not hang root.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return json.loads(read_all(fd, path, _LIMIT_BYTES)) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        finally:
+            os.close(fd)
+    except (OSError, ValueError, UntrustedFile):
         return None

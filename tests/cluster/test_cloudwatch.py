@@ -115,6 +115,18 @@ def test_after_somebody_told_it_something_else_it_is_told_again(cluster: Cluster
     assert exists(cluster, "n1", f"{FOLDER}/file_site.json")
 
 
+def test_it_is_taken_back_with_the_rest_of_set_up(cluster: Cluster) -> None:
+    assert cloudwatch(cluster, "n1", "--node-type", "compute")[0] == 0
+    cluster.nodes["n1"].write("/etc/site.json", '{"agent": {"debug": false}}')
+    cluster.run_on("n1", [CONTROL, "-a", "append-config", "-m", "ec2", "-c", "file:/etc/site.json"])
+    done = cluster.run_on("n1", [COMMAND, "setup", "uninstall", "cloudwatch"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not exists(cluster, "n1", PATH)
+    assert not exists(cluster, "n1", COPY)
+    assert exists(cluster, "n1", f"{FOLDER}/file_site.json")
+    assert starts(cluster, "n1") == 2
+
+
 def test_a_dry_run_and_a_print_change_nothing(cluster: Cluster) -> None:
     code, out, _ = cloudwatch(cluster, "n1", "--node-type", "compute", "--dry-run")
     assert code == 0

@@ -14,8 +14,8 @@ from ...monitoring.cloudwatch import COMPUTE, HEAD, NODE_TYPES, SYSLOG_FILES, No
 from ...monitoring.cloudwatch_agent import CONTROL, CloudWatchAgent
 from ...node.journal import printable
 from ...provision.cloudwatch import PATH, RECORD, cloudwatch_steps
-from ...provision.steps import Record, apply, plan
 from ...slurm.commands import CommandClient
+from ..setup.text import carry_out, dry_run_option, finish, force_option
 
 _KINDS = {parallelcluster.HEAD: HEAD, parallelcluster.COMPUTE: COMPUTE}
 
@@ -25,8 +25,8 @@ _KINDS = {parallelcluster.HEAD: HEAD, parallelcluster.COMPUTE: COMPUTE}
     "--node-type", type=click.Choice(NODE_TYPES), help="What this node is, where ParallelCluster does not say."
 )
 @click.option("--print", "print_only", is_flag=True, help="Print the configuration, and do nothing.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, with all differences, and do nothing.")
-@click.option("--force", is_flag=True, help="Replace the file though somebody changed it; a backup is kept.")
+@dry_run_option
+@force_option
 @click.option("--agent", "control", default=CONTROL, show_default=True, help="The agent's control program.")
 def cloudwatch(node_type: str | None, print_only: bool, dry_run: bool, force: bool, control: str) -> None:
     """Have this node's CloudWatch agent send logs and metrics.
@@ -55,21 +55,13 @@ def cloudwatch(node_type: str | None, print_only: bool, dry_run: bool, force: bo
     steps = cloudwatch_steps(rendered, agent)
     if print_only:
         click.echo(rendered.text(), nl=False)
-    elif dry_run:
-        for change in plan(steps, Record.read(RECORD)):
-            click.echo(f"{change.verdict}: {printable(change.summary)}")
-            if change.diff:
-                click.echo(change.diff)
-    else:
-        with Record.open(RECORD) as record:
-            outcome = apply(
-                steps,
-                record,
-                force=force,
-                report=lambda event: click.echo(f"{event.outcome}: {printable(event.text)}"),
-            )
-        if outcome.failed or not agent.has(PATH):
-            raise SlurmFsxError(
-                "CloudWatch's agent does not know the configuration", hint="mend what is said above, and run this again"
-            )
-        click.echo(f"CloudWatch's agent sends this {kind} node's logs and metrics: {PATH}")
+        return
+    outcome = carry_out(RECORD, lambda _record: steps, dry_run=dry_run, force=force)
+    if outcome is None:
+        return
+    finish(outcome)
+    if not agent.has(PATH):
+        raise SlurmFsxError(
+            "the CloudWatch agent does not know the configuration", hint="mend what is said above, and run this again"
+        )
+    click.echo(f"the CloudWatch agent sends this {kind} node's logs and metrics: {PATH}")

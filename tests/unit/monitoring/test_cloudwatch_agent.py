@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -58,6 +59,9 @@ def test_what_others_have_told_it_is_found_and_ours_is_not_taken_for_theirs(home
     (folder / "file_x.json.tmp").write_text('{"d": 4}')
     (folder / "broken").write_text("{")
     (folder / "list").write_text("[]")
+    (folder / "long").write_text(" " * (1 << 22) + "{}")
+    (folder / "latin").write_bytes(b'{"e": "\xe9"}')
+    os.mkfifo(folder / "fifo")
     assert agent.others(OURS) == [{"a": 1}, {"b": 2}]
 
 
