@@ -9,6 +9,7 @@ Source: dcgm-exporter's README, "How to include HPC jobs in metric labels".
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def map_gpus(job_id: str, gpus: Iterable[str], config: Config) -> None:
         config: Says where.
 
     Raises:
-        OSError: a file cannot be written, or the folder was not free in time.
+        OSError: a file cannot be written.
         UntrustedFile: the folder is a link.
     """
     folder = config["monitoring.gpu_mapping_dir"]
@@ -91,7 +92,7 @@ def _replace(folder_fd: int, name: str, lines: list[str]) -> None:
         try:
             data = "".join(f"{line}\n" for line in lines).encode()
             if os.write(fd, data) != len(data):
-                raise OSError(28, "no room for a whole file", name)
+                raise OSError(errno.ENOSPC, "no room for a whole file", name)
         finally:
             os.close(fd)
         move(_NEW, name, stage_fd, folder_fd)
