@@ -30,6 +30,7 @@ from .job_record import join
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..monitoring.job_history import Course, MetricsJob
+    from ..slurm.choice import ChosenClient
     from ..slurm_state import SlurmJob
     from .job_record import JobRecord
 
@@ -57,8 +58,10 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
         check_kind(picture)
     config = load_config(complain).config
     now_s = time.time()
-    known = _ask_slurm(job_id, explain)
-    prometheus, remembered = _ask_prometheus(config, job_id)
+    client = choose_client()
+    known = _ask_slurm(client, job_id, explain)
+    cluster = client.cluster_name() or config["cluster.name"]
+    prometheus, remembered = _ask_prometheus(config, job_id, cluster)
     slurm, told_by = known if known is not None else (None, "")
     if slurm is None and remembered is None:
         raise SlurmFsxError(
@@ -69,7 +72,9 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
     courses: list[Course] = []
     if prometheus is not None and record.start_time_s:
         try:
-            courses = measure_job(prometheus, job_id, record.nodes, record.start_time_s, record.end_time_s or now_s)
+            courses = measure_job(
+                prometheus, job_id, record.nodes, record.start_time_s, record.end_time_s or now_s, cluster
+            )
         except SlurmFsxError as error:
             complain("utilisation", error)
     if as_json:
@@ -80,9 +85,8 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
         _draw(record, courses, picture)
 
 
-def _ask_slurm(job_id: int, explain: bool) -> tuple[SlurmJob, str] | None:
+def _ask_slurm(client: ChosenClient, job_id: int, explain: bool) -> tuple[SlurmJob, str] | None:
     """Give the job as Slurm has it, or its accounting, and who told; None where neither knows or answers."""
-    client = choose_client()
     try:
         found = client.job(job_id)
         if explain:
@@ -100,10 +104,10 @@ def _ask_slurm(job_id: int, explain: bool) -> tuple[SlurmJob, str] | None:
     return (found, "accounting") if found is not None else None
 
 
-def _ask_prometheus(config: Config, job_id: int) -> tuple[PrometheusClient | None, MetricsJob | None]:
+def _ask_prometheus(config: Config, job_id: int, cluster: str) -> tuple[PrometheusClient | None, MetricsJob | None]:
     try:
         prometheus = PrometheusClient(config["monitoring.prometheus_url"])
-        return prometheus, find_job(prometheus, job_id, config["monitoring.retention"] * _DAY_S)
+        return prometheus, find_job(prometheus, job_id, config["monitoring.retention"] * _DAY_S, cluster)
     except SlurmFsxError as error:
         complain("utilisation", error)
         return None, None
