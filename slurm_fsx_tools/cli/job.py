@@ -13,7 +13,7 @@ import click
 
 from ..containers.store import Store
 from ..errors import SlurmFsxError
-from ..monitoring.job_history import find_job, measure_job
+from ..monitoring.job_history import POINTS, count_points, find_job, measure_job
 from ..monitoring.query import PrometheusClient
 from ..monitoring.sparkline import BARS, PLAIN_BARS, draw_line
 from ..nccl.manifest import USES
@@ -163,17 +163,22 @@ def _print_courses(record: JobRecord, courses: list[Course], now_s: float) -> No
     labels = [f"  {course.node}" if course.node else f"{course.measure.name} {course.measure.unit}" for course in shown]
     left = max(map(len, labels)) + 1
     # What follows the line takes 22 columns.
-    width = max(10, min(60, shutil.get_terminal_size().columns - left - 22))
+    width = max(10, min(POINTS, shutil.get_terminal_size().columns - left - 22))
     encoding = sys.stdout.encoding or "ascii"
     bars = BARS if _can_write(BARS, encoding) else PLAIN_BARS
     start_s, end_s = record.start_time_s, record.end_time_s or now_s
-    tops = {course.measure: max(value for _, value in course.points) for course in courses if not course.node}
-    click.echo(f"{'':<{left}}{'':<{width}}  mean   min   max")
+    tops = {
+        measure: max(value for course in courses if course.measure == measure for _, value in course.points)
+        for measure in {course.measure for course in courses}
+    }
+    # A short job has fewer points than a terminal has columns.
+    columns = min(width, count_points(start_s, end_s))
+    click.echo(f"{'':<{left}}{'':<{columns}}  mean   min   max")
     for label, course in zip(labels, shown):
         values = [value for _, value in course.points]
-        line = draw_line(course.points, start_s, end_s, width, course.measure.top or tops[course.measure], bars)
+        line = draw_line(course.points, start_s, end_s, columns, course.measure.top or tops[course.measure], bars)
         figures = f"{course.mean:6.1f}{min(values):6.1f}{max(values):6.1f}"
-        click.echo(f"{printable(label):<{left}}{line:<{width}}{figures}")
+        click.echo(f"{printable(label):<{left}}{line:<{columns}}{figures}")
 
 
 def _can_write(text: str, encoding: str) -> bool:

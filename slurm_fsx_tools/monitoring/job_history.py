@@ -119,7 +119,7 @@ def measure_job(
     """
     if not nodes or end_s <= start_s:
         return []
-    step_s = max(_SHORTEST_STEP_S, (end_s - start_s) / (POINTS - 1))
+    step_s = _step(start_s, end_s)
     courses: list[Course] = []
     for measure in MEASURES:
         query = _query(measure, job_id, nodes, max(_SHORTEST_WINDOW_S, step_s), cluster)
@@ -133,6 +133,15 @@ def measure_job(
             if len(by_node) > 1:
                 courses += [Course(measure, node, points) for node, points in by_node.items()]
     return courses
+
+
+def count_points(start_s: float, end_s: float) -> int:
+    """Give how many points a course over this time has where none is missing."""
+    return int((end_s - start_s) / _step(start_s, end_s)) + 1
+
+
+def _step(start_s: float, end_s: float) -> float:
+    return max(_SHORTEST_STEP_S, (end_s - start_s) / (POINTS - 1))
 
 
 def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float, cluster: str) -> str:
