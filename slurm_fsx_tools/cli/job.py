@@ -59,16 +59,15 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
     config = load_config(complain).config
     now_s = time.time()
     client = choose_client()
-    known = _ask_slurm(client, job_id, explain)
+    slurm, told_by, slurm_answers = _ask_slurm(client, job_id, explain)
     cluster = client.cluster_name() or config["cluster.name"]
     prometheus, remembered = _ask_prometheus(config, job_id, cluster)
-    slurm, told_by = known if known is not None else (None, "")
     if slurm is None and remembered is None:
         raise SlurmFsxError(
             f"nobody knows of a job {job_id}",
             hint=f"Slurm forgets a job minutes after its end, Prometheus after {config['monitoring.retention']:g} days",
         )
-    record = join(job_id, slurm, told_by, remembered, *_uses(config, job_id), now_s)
+    record = join(job_id, slurm, told_by, remembered, *_uses(config, job_id), now_s, slurm_answers=slurm_answers)
     courses: list[Course] = []
     if prometheus is not None and record.start_time_s:
         try:
@@ -85,23 +84,25 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
         _draw(record, courses, picture)
 
 
-def _ask_slurm(client: ChosenClient, job_id: int, explain: bool) -> tuple[SlurmJob, str] | None:
-    """Give the job as Slurm has it, or its accounting, and who told; None where neither knows or answers."""
+def _ask_slurm(client: ChosenClient, job_id: int, explain: bool) -> tuple[SlurmJob | None, str, bool]:
+    """Give the job as Slurm or its accounting has it, who told, and whether Slurm answered."""
+    answers = True
     try:
         found = client.job(job_id)
         if explain:
             for line in client.explain():
                 click.echo(f"slurm-fsx: {printable(line)}", err=True)
         if found is not None:
-            return found, "Slurm"
+            return found, "Slurm", True
     except SlurmFsxError as error:
         complain("Slurm", error)
+        answers = False
     try:
         found = past_job(job_id)
     except SlurmFsxError as error:
         complain("Slurm's accounting", error)
-        return None
-    return (found, "accounting") if found is not None else None
+        found = None
+    return found, "accounting" if found is not None else "", answers
 
 
 def _ask_prometheus(config: Config, job_id: int, cluster: str) -> tuple[PrometheusClient | None, MetricsJob | None]:
