@@ -18,6 +18,9 @@ _SHORTEST_STEP_S = 1.0
 _SHORTEST_WINDOW_S = 60.0
 """A rate takes two samples at least: four of the usual ones, which are 15 s apart."""
 
+_SHORT_S = 600.0
+"""Shorter jobs' times are looked up exactly."""
+
 
 class MetricsJob(NamedTuple):
     """A job as its metrics have it; a text is empty where no metric says it."""
@@ -141,7 +144,8 @@ def count_points(start_s: float, end_s: float) -> int:
 
 
 def _step(start_s: float, end_s: float) -> float:
-    return max(_SHORTEST_STEP_S, (end_s - start_s) / (POINTS - 1))
+    # In whole milliseconds, rounded down: the last point lies within the time.
+    return max(_SHORTEST_STEP_S, int((end_s - start_s) / (POINTS - 1) * 1000) / 1000)
 
 
 def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float, cluster: str) -> str:
@@ -181,10 +185,13 @@ def _times(prometheus: PrometheusClient, metric: str, labels: str, span: str) ->
         for query in (f"min_over_time({by_minute})", f"max_over_time({by_minute})")
         for series in prometheus.query(query)
     ]
-    if times:
+    if times and max(times) - min(times) > _SHORT_S:
         return times
-    # A job that was over within a minute has few samples: all of them can be looked at.
-    return [when for series in prometheus.query(f"{metric}{labels}[{span}]") for when, _ in series.points]
+    # A short job has few samples, and may fall between two minutes: all of them can be looked at.
+    at_s = None
+    if times:
+        at_s, span = max(times) + 60, f"{int(max(times) - min(times)) + 180}s"
+    return [when for series in prometheus.query(f"{metric}{labels}[{span}]", at_s) for when, _ in series.points]
 
 
 def _mean(courses: Iterable[list[tuple[float, float]]]) -> list[tuple[float, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,39 +12,14 @@ import pytest
 
 from slurm_fsx_tools.monitoring.query import PrometheusClient, PrometheusUnavailable, QueryRefused, one_of, quote
 
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+from .server import free_port, run_prometheus
 
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusClient]:
     """A real Prometheus that watches itself."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    port = free_port()
-    (folder / "p.yml").write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        f"scrape_configs: [{{job_name: self, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
-    )
-    command = ["prometheus", f"--config.file={folder}/p.yml", f"--storage.tsdb.path={folder}/data"]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=log, stdout=log)
-    client = PrometheusClient(f"http://127.0.0.1:{port}/")
-    try:
-        end_s = time.monotonic() + 30
-        while time.monotonic() < end_s:
-            try:
-                if client.query("up == 1"):
-                    break
-            except PrometheusUnavailable:
-                pass
-            time.sleep(0.1)
+    with run_prometheus(tmp_path_factory.mktemp("prometheus")) as client:
         yield client
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def test_a_query_gives_labels_and_the_newest_value(prometheus: PrometheusClient) -> None:
