@@ -155,21 +155,29 @@ def test_a_node_is_set_up_while_the_shared_file_system_hangs_and_told_so(with_py
 
 def test_a_node_waits_for_a_shared_file_system_that_comes_late(with_pyxis: Cluster) -> None:
     node = with_pyxis.nodes["n2"]
+    (with_pyxis.fsx / "config").mkdir(exist_ok=True)
+    (with_pyxis.fsx / "config/config.yaml").write_text("containers: {unknown_name: reject}\n")
     node.run(["mkdir", "/run/kept"])
-    node.run(["mount", "--move", "/fsx", "/run/kept"])
-    held = node.run(["mount", "--bind", "/fsx", "/run/kept"]) if not node.path("/run/kept/logs").exists() else None
-    assert held is None, "the shared file system did not move"
-    with node.start_process([COMMAND, "setup", "node", "--wait", "30"], stdout=subprocess.PIPE) as process:
-        assert process.poll() is None
+    node.run(["mount", "--bind", "/fsx", "/run/kept"])
+    gone = node.run(["umount", "--lazy", "/fsx"])
+    assert gone.returncode == 0, gone.stderr
+    plain = node.run([COMMAND, "setup", "head", "--no-prometheus"])
+    assert "nothing is mounted at /fsx" in plain.stderr
+    command = [COMMAND, "setup", "node", "--wait", "60"]
+    with node.start_process(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "waiting for /fsx, 60 s at most\n"
         node.run(["mount", "--bind", "/run/kept", "/fsx"])
-        output, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, output
+        output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, output + errors
+    assert "nothing is mounted" not in errors
+    assert node.path("/etc/slurm-fsx/config.yaml").exists()
     setup(with_pyxis, "n2", "uninstall")
 
 
 def is_of_jobs(path: str) -> bool:
     """Whether a path is what jobs have left: images, containers, metrics; uninstall never removes those."""
     below = ("/fsx/containers/nvcr", "/fsx/containers/.slurm-fsx", "/fsx/monitoring/targets/")
-    local = ("/run/slurm-fsx", "/var/lib/slurm-fsx/containers")
+    local = ("/run/slurm-fsx", "/var/lib/slurm-fsx/containers", "/var/lib/prometheus")
     folders = ("/fsx/containers", "/fsx/monitoring", "/fsx/monitoring/targets", "/var/lib/slurm-fsx")
     return path.startswith((*below, *local)) or path in folders

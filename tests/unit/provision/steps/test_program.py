@@ -61,7 +61,7 @@ def test_packages_of_another_root_are_looked_up_there_and_not_installed_from_her
     folder.mkdir(parents=True)
     machine.write(
         "/var/lib/dpkg/status",
-        "Package: theirs\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: a\nDescription: b\n\n",
+        "Package: theirs\nStatus: install ok installed\nVersion: 1\nMaintainer: a\nDescription: b\n\n",
     )
     assert said(machine.apply(Packages(("theirs",)))) == []
     assert said(machine.apply(Packages(("theirs", "others")))) == [("skipped", "packages")]
