@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, crowd, importer, monitoring, node, plugin, steps
+from . import catalogue, containers, crowd, importer, monitoring, node, plugin, setup, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -29,6 +29,7 @@ def main() -> None:
             *importer.measure(folder / "importer"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
+            *setup.measure(folder / "setup"),
             *containers.measure(folder / "containers"),
             *monitoring.measure(folder / "monitoring"),
         ]
