@@ -73,8 +73,10 @@ def install_packages(site: Path, wheel: Path, machine: str) -> None:
     pip("install", "--no-compile", target, *chosen, *needed)
     pip("install", "--no-compile", "--no-deps", "--upgrade", target, str(wheel))
     shutil.rmtree(site / "bin", ignore_errors=True)
-    for unwanted in [*site.rglob("*.so"), *site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
-        unwanted.unlink()
+    # Rich needs Pygments to colour source code, which nothing here shows: half of all files are for its languages.
+    unwanted = [*site.glob("pygments/lexers/[!_]*.py"), *site.glob("pygments/lexers/_*_builtins.py")]
+    for path in [*unwanted, *site.rglob("*.so"), *site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
+        path.unlink()
 
 
 def build_plugin(root: Path, include: str, scratch: Path) -> str:

@@ -87,8 +87,16 @@ def read_id(folder: str) -> str:
 
 
 def copy_version(source: str, staged: str) -> None:
-    """Copy an unpacked archive to where it will be finished: its files and folders, readable by all, root's alone."""
-    shutil.copytree(source, staged, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    """Copy an unpacked archive to where it will be finished: its files and folders, readable by all, root's alone.
+
+    Raises:
+        NotInstalled: the disk is full, say.
+    """
+    try:
+        shutil.copytree(source, staged, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    except shutil.Error as error:  # an OSError with a list of what could not be copied, and why
+        why = str(error.args[0][0][2])
+        raise NotInstalled(f"{source} could not be copied: {why}", hint="see whether the disk is full: df") from None
     for above, _, names in os.walk(staged):
         os.chmod(above, 0o755)
         for name in names:
@@ -124,12 +132,17 @@ def finish(staged: str, prefix: str, final: str, with_plugin: bool = True) -> st
         _relocate(staged, prefix)
     note = _link_plugin(staged, with_plugin)
     write_manifest(staged)
-    # Unchecked: root's processes believe it without a look at each source. Pygments has 500 modules that nobody imports.
-    subprocess.run(
+    # Unchecked: it is believed without a look at each source. Where a source names its place, it is the final one.
+    done = subprocess.run(
         [f"{staged}/bin/python3", "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
-        + ["-x", "pygments/(lexers|styles)/", "-s", staged, "-p", final, f"{staged}/{PACKAGES}"],
+        + ["-s", staged, "-p", final, f"{staged}/{PACKAGES}"],
+        capture_output=True,
+        text=True,
         check=False,
     )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+        raise NotInstalled(f"bytecode could not be written: {said}", hint="see whether the disk is full: df")
     _try(staged)
     return note
 
@@ -137,7 +150,7 @@ def finish(staged: str, prefix: str, final: str, with_plugin: bool = True) -> st
 def slurm_release() -> str:
     """Give the release of the Slurm that is installed here, e.g. ``24.11``; an empty string without one."""
     for folder in _SLURM_FOLDERS:
-        for program in ("bin/sinfo", "sbin/slurmd", "sbin/slurmctld"):
+        for program in ("sbin/slurmd", "sbin/slurmctld", "bin/sinfo"):  # sinfo of 22.05 wants a slurm.conf to say so
             try:
                 done = subprocess.run([f"{folder}/{program}", "-V"], capture_output=True, text=True, timeout=10)
             except (OSError, subprocess.TimeoutExpired):
