@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import artefact, catalogue, containers, importer, node, plugin, steps
+from . import artefact, catalogue, containers, importer, monitoring, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -29,6 +29,7 @@ def main() -> None:
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
             *containers.measure(folder / "containers"),
+            *monitoring.measure(folder / "monitoring"),
             *artefact.measure(folder / "artefact"),
         ]
     show(figures)

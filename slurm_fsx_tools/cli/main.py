@@ -16,9 +16,11 @@ GROUPS = {
     "containers": Entry(
         f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
     ),
+    "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
+    "job": Entry(f"{__package__}.job", "job", "A job's record: nodes, image, NCCL version, utilisation."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
-    "setup": Entry(f"{__package__}.setup", "setup", "This software on this node: upgrade it, roll it back."),
+    "setup": Entry(f"{__package__}.setup", "setup", "Set up the head node, compute nodes and Slurm's hooks."),
 }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SlurmFsxError
 from ..version import BUILD_FILE
+from .installation import HOME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +23,6 @@ PACKAGES = "lib/python3/site-packages"
 """Pure Python, for any from 3.9 on; a version's ``lib/python3.X`` is a link to its ``lib/python3``."""
 
 PLUGIN = "lib/slurm/spank_slurm_fsx.so"
-HOME = "/opt/slurm-fsx"
-"""What the scripts in an archive name as their place."""
-
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _SLURM_FOLDERS = ("/opt/slurm", "/usr/local", "/usr")
 

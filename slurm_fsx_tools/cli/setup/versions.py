@@ -9,7 +9,7 @@ import click
 
 from ...errors import SlurmFsxError
 from ...provision import versions
-from ...provision.archives import HOME
+from ...provision.installation import HOME
 
 _prefix = click.option(
     "--prefix", default=HOME, show_default=True, metavar="PATH", help="The link by which everything knows this software."
