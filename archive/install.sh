@@ -30,11 +30,14 @@ done
 for candidate in ${python:-python3 python3.13 python3.12 python3.11 python3.10 python3.9}; do
 	found=$(command -v "$candidate" 2>/dev/null) || continue
 	"$found" -I -S -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || continue
-	# Its bytecode is for this Python, and not written here: the folder may be somebody's shared one.
-	exec "$found" -I -B -c '
+	python_found=$found
+	break
+done
+[ -n "${python_found-}" ] ||
+	fail "no Python of 3.9 or newer${python:+ in $python}; here is $(python3 -V 2>&1)" "install python3, or say --python=PATH"
+# Bytecode is for one Python, and not written here: the folder may be somebody's shared one.
+exec "$python_found" -I -B -c '
 import sys
 sys.path.insert(0, sys.argv.pop(1))
 from slurm_fsx_tools.__main__ import main
 main()' "$here/lib/python3/site-packages" setup place "$here" "$@"
-done
-fail "no Python of 3.9 or newer${python:+ in $python}; here is $(python3 -V 2>&1)" "install python3, or say --python=PATH"
