@@ -29,7 +29,9 @@ def watched(
     folder = tmp_path_factory.mktemp("watched")
     for site in make_site("bwrap", folder, installation, checkout, exporters=False):
         # An admin who has nodes powered down by hand: what would really start and stop them does not matter.
-        power = "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=86400\nSuspendTimeout=1\nResumeTimeout=60\n"
+        power = (
+            "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=86400\nSuspendTimeout=1\nResumeTimeout=60\n"
+        )
         conf = site.cluster.slurm_etc / "slurm.conf"
         conf.write_text(conf.read_text() + power)
         site.cluster.slurmctld.stop()
