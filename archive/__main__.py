@@ -75,7 +75,12 @@ def install_packages(site: Path, wheel: Path, machine: str) -> None:
     shutil.rmtree(site / "bin", ignore_errors=True)
     # Rich needs Pygments to colour source code, which nothing here shows: half of all files are for its languages.
     unwanted = [*site.glob("pygments/lexers/[!_]*.py"), *site.glob("pygments/lexers/_*_builtins.py")]
-    for path in [*unwanted, *site.rglob("*.so"), *site.glob("*.dist-info/RECORD"), *site.glob("*.dist-info/direct_url.json")]:
+    for path in [
+        *unwanted,
+        *site.rglob("*.so"),
+        *site.glob("*.dist-info/RECORD"),
+        *site.glob("*.dist-info/direct_url.json"),
+    ]:
         path.unlink()
 
 

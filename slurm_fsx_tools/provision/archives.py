@@ -131,13 +131,9 @@ def finish(staged: str, prefix: str, final: str, with_plugin: bool = True) -> st
     note = _link_plugin(staged, with_plugin)
     write_manifest(staged)
     # Unchecked: it is believed without a look at each source. Where a source names its place, it is the final one.
-    done = subprocess.run(
-        [f"{staged}/bin/python3", "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
-        + ["-s", staged, "-p", final, f"{staged}/{PACKAGES}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [f"{staged}/bin/python3", "-I", "-m", "compileall", "-q", "--invalidation-mode=unchecked-hash"]
+    command += ["-s", staged, "-p", final, f"{staged}/{PACKAGES}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().rpartition("\n")[2]
         raise NotInstalled(f"bytecode could not be written: {said}", hint="see whether the disk is full: df")
@@ -178,8 +174,9 @@ def _link_plugin(staged: str, required: bool) -> str:
         return "no Slurm is installed here, so no SPANK plugin was chosen: run this again when there is one"
     if release not in built:
         if required:
+            has = " ".join(built) or "none"
             raise NotInstalled(
-                f"the archive has no SPANK plugin for Slurm {release}, which is here; it has {' '.join(built) or 'none'}",
+                f"the archive has no SPANK plugin for Slurm {release}, which is here; it has {has}",
                 hint="make one where that Slurm's headers are: make dist; or go on with --without-plugin",
             )
         return f"no SPANK plugin for Slurm {release}: --container-name is not for jobs on this machine"
@@ -206,8 +203,11 @@ def _loading_problem(plugin: str) -> str:
 def _try(staged: str) -> None:
     """Start the command once, before any job does."""
     wanted = read_id(staged)
-    code = f"import sys; sys.path.insert(0, {staged!r} + '/{PACKAGES}'); import slurm_fsx_tools.cli.main, yaml, rich.table"
-    code += "; from slurm_fsx_tools.version import VERSION, build; print(VERSION + '-' + build())"
+    code = (
+        f"import sys; sys.path.insert(0, {staged!r} + '/{PACKAGES}');"
+        "import slurm_fsx_tools.cli.main, yaml, rich.table;"
+        "from slurm_fsx_tools.version import VERSION, build; print(VERSION + '-' + build())"
+    )
     done = subprocess.run([f"{staged}/bin/python3", "-I", "-c", code], capture_output=True, text=True, check=False)
     if done.stdout.strip() != wanted:
         raise NotInstalled(

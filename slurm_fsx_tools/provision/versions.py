@@ -149,7 +149,9 @@ def upgrade(archive: str, prefix: str, sha256: str, arguments: list[str]) -> int
         done = subprocess.run(["tar", "-xzf", copy, "-C", unpacked, "--no-same-owner"], check=False)
         found = [name for name in os.listdir(unpacked) if os.path.isfile(f"{unpacked}/{name}/install.sh")]
         if done.returncode != 0 or len(found) != 1:
-            raise NotInstalled(f"{archive} could not be unpacked", hint="is the disk full, or is it no archive of ours?")
+            raise NotInstalled(
+                f"{archive} could not be unpacked", hint="is the disk full, or is it no archive of ours?"
+            )
         command = ["/bin/sh", f"{unpacked}/{found[0]}/install.sh", f"--prefix={prefix}", *arguments]
         return subprocess.run(command, check=False).returncode
     finally:
@@ -164,7 +166,9 @@ def roll_back(prefix: str, version_id: str = "") -> Switch:
     """
     folder = versions_folder(prefix)
     if not os.path.isdir(folder):
-        raise NotInstalled(f"{prefix} is no link to a version", hint="only what was installed from an archive can go back")
+        raise NotInstalled(
+            f"{prefix} is no link to a version", hint="only what was installed from an archive can go back"
+        )
     with _turn(folder):
         wanted = version_id or _id_of(f"{folder}/{PREVIOUS}")
         if wanted not in _ids(folder) or wanted == current_id(prefix):
@@ -258,7 +262,9 @@ def _is_same(staged: str, final: str) -> bool:
     except (NotInstalled, OSError):
         return False
     same = [f"{each}/bin/python3" for each in (staged, final)]
-    return sum_file(f"{staged}/{MANIFEST}") == sum_file(f"{final}/{MANIFEST}") and len({*map(os.path.realpath, same)}) == 1
+    return (
+        sum_file(f"{staged}/{MANIFEST}") == sum_file(f"{final}/{MANIFEST}") and len({*map(os.path.realpath, same)}) == 1
+    )
 
 
 def _clear(folder: str) -> None:

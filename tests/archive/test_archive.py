@@ -15,7 +15,6 @@ import pytest
 from .conftest import Unpacked
 
 
-
 def pythons() -> Iterator[Path]:
     """Find one interpreter of each minor version, those behind pyenv's shims included."""
     for minor in range(9, 14):

@@ -12,7 +12,11 @@ from ...provision import versions
 from ...provision.installation import HOME
 
 _prefix = click.option(
-    "--prefix", default=HOME, show_default=True, metavar="PATH", help="The link by which everything knows this software."
+    "--prefix",
+    default=HOME,
+    show_default=True,
+    metavar="PATH",
+    help="The link by which everything knows this software.",
 )
 _plugin = click.option("--without-plugin", is_flag=True, help="Also where the archive has no plugin for this Slurm.")
 
