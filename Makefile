@@ -59,6 +59,10 @@ $(VENV)/tools: setup.cfg | packages
 	touch $@
 
 install:
+	@if [ -L "$(PREFIX)" ]; then \
+		echo "make install: $(PREFIX) is a version from an archive: upgrade it by one (make dist), or remove the link" >&2; \
+		exit 1; \
+	fi
 	$(PYTHON) -m venv $(PREFIX)
 	$(PREFIX)/bin/pip install --quiet .
 	$(call install_node_side,$(PREFIX))

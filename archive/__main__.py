@@ -8,6 +8,7 @@ works without its compiled part, and psutil, which has no other, is left out.
 from __future__ import annotations
 
 import configparser
+import functools
 import gzip
 import hashlib
 import os
@@ -135,18 +136,18 @@ def write_build_id(root: Path) -> str:
 
 
 def pack(root: Path, target: Path) -> Path:
-    """Write the folder as a tar archive that belongs to root, with one time for all, so that it is the same each time."""
+    """Write the folder as a tar archive that belongs to root, with one time for all: it is the same each time."""
     staged = target.with_name(f".{target.name}")
-    with staged.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            for path in [MANIFEST, *files_of(str(root))]:
-                member = archive.gettarinfo(root / path, f"{root.name}/{path}")
-                member.uid = member.gid = 0
-                member.uname = member.gname = "root"
-                member.mtime = 0
-                member.mode = 0o755 if member.mode & 0o100 else 0o644
-                with (root / path).open("rb") as content:
-                    archive.addfile(member, content)
+    open_tar = functools.partial(tarfile.open, mode="w", format=tarfile.PAX_FORMAT)
+    with staged.open("wb") as file, gzip.GzipFile("", "wb", 9, file, 0) as packed, open_tar(fileobj=packed) as archive:
+        for path in [MANIFEST, *files_of(str(root))]:
+            member = archive.gettarinfo(root / path, f"{root.name}/{path}")
+            member.uid = member.gid = 0
+            member.uname = member.gname = "root"
+            member.mtime = 0
+            member.mode = 0o755 if member.mode & 0o100 else 0o644
+            with (root / path).open("rb") as content:
+                archive.addfile(member, content)
     staged.replace(target)
     return target
 

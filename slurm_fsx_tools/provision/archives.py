@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ..errors import SlurmFsxError
+from ..files import WORLD_READABLE
 from ..version import BUILD_FILE
 from .installation import HOME
 
@@ -23,6 +24,7 @@ PACKAGES = "lib/python3/site-packages"
 """Pure Python, for any from 3.9 on; a version's ``lib/python3.X`` is a link to its ``lib/python3``."""
 
 PLUGIN = "lib/slurm/spank_slurm_fsx.so"
+_OPEN = 0o755
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 _SLURM_FOLDERS = ("/opt/slurm", "/usr/local", "/usr")
 
@@ -96,11 +98,11 @@ def copy_version(source: str, staged: str) -> None:
         why = str(error.args[0][0][2])
         raise NotInstalled(f"{source} could not be copied: {why}", hint="see whether the disk is full: df") from None
     for above, _, names in os.walk(staged):
-        os.chmod(above, 0o755)
+        os.chmod(above, _OPEN)
         for name in names:
             path = f"{above}/{name}"
             if not os.path.islink(path):
-                os.chmod(path, 0o755 if os.stat(path).st_mode & 0o100 else 0o644)
+                os.chmod(path, _OPEN if os.stat(path).st_mode & 0o100 else WORLD_READABLE)
 
 
 def finish(staged: str, prefix: str, final: str, with_plugin: bool = True) -> str:
