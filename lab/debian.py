@@ -8,8 +8,8 @@ from pathlib import Path
 
 from .errors import LabError
 
-PACKAGES = ("bubblewrap", "fuse3", "iproute2", "libslurm-dev", "munge", "procps", "python3", "slurm-wlm", "util-linux")
-"""A plain Debian with Slurm, and what a node of the lab runs besides."""
+PACKAGES = ("bubblewrap", "fuse3", "iproute2", "libslurm-dev", "munge", "procps", "python3", "slurm-wlm", "squashfuse")
+"""A plain Debian with Slurm and bubblewrap, and what a node of the lab runs besides."""
 
 
 def mirror() -> str:
