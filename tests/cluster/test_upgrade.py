@@ -114,4 +114,4 @@ def test_no_job_fails_or_mixes_versions_while_nodes_are_upgraded(cluster: Cluste
             ran.append(build)
     assert len(ran) == 2 * len(jobs)
     assert set(ran) == set(releases.ids)
-    assert set(cluster.node_states().values()) == {"IDLE"}
+    assert set(cluster.node_states().values()) == {"idle"}
