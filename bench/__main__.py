@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, crowd, importer, monitoring, node, plugin, setup, steps
+from . import artefact, catalogue, containers, crowd, importer, monitoring, node, plugin, setup, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -32,6 +32,7 @@ def main() -> None:
             *setup.measure(folder / "setup"),
             *containers.measure(folder / "containers"),
             *monitoring.measure(folder / "monitoring"),
+            *artefact.measure(folder / "artefact"),
         ]
     show(figures)
     write(figures, RESULT)

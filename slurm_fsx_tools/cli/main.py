@@ -8,6 +8,7 @@ import sys
 import click
 
 from ..errors import SlurmFsxError
+from ..version import described
 from .lazy import Entry, LazyGroup
 
 GROUPS = {
@@ -24,7 +25,7 @@ GROUPS = {
 
 
 @click.group(cls=LazyGroup, entries=GROUPS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="slurm-fsx-tools", prog_name="slurm-fsx", message="%(prog)s %(version)s")
+@click.version_option(described(), prog_name="slurm-fsx", message="%(prog)s %(version)s")
 def cli() -> None:
     """Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre."""
 
