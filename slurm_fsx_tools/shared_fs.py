@@ -13,7 +13,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from .errors import SharedFsUnavailable, SlurmFsxError
+from .errors import DeadlineExceeded, SharedFsUnavailable, SlurmFsxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,24 +46,42 @@ class SharedFs:
         """
         if self._hung:
             raise SharedFsUnavailable(f"{self.root} did not answer before", hint="see the first message about it")
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            _answer(function, reader, writer)
-        os.close(writer)
         try:
-            answer = _read_until(reader, time.monotonic() + self._timeout_s)
-        finally:
-            os.close(reader)
-        if answer is None:
+            return call_apart(function, self._timeout_s)
+        except DeadlineExceeded:
             self._hung = True
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
             raise SharedFsUnavailable(
                 f"{self.root} did not answer within {self._timeout_s:g} s", hint="see whether its file server is up"
-            )
-        os.waitpid(child, 0)
-        return _unpack(answer)
+            ) from None
+
+
+def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
+    """Call a function that may hang, where no signal would end it, in a child process; give what it returned.
+
+    Args:
+        function: Returns what json can carry. It runs in a copy of this process, so what it changes in memory is lost.
+        timeout_s: How long it may take; then the child is killed, and left behind if it does not die.
+
+    Raises:
+        DeadlineExceeded: there was no answer in time.
+        OSError: as the function raised it, e.g. FileNotFoundError.
+        SlurmFsxError: the function raised one, or failed otherwise.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(function, reader, writer)
+    os.close(writer)
+    try:
+        answer = _read_until(reader, time.monotonic() + timeout_s)
+    finally:
+        os.close(reader)
+    if answer is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
+        raise DeadlineExceeded(f"there was no answer within {timeout_s:g} s", hint="see what hangs")
+    os.waitpid(child, 0)
+    return _unpack(answer)
 
 
 def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
@@ -104,7 +122,7 @@ def _read_until(reader: int, deadline: float) -> bytes | None:
 
 def _unpack(data: bytes) -> Any:
     if not data:
-        raise SlurmFsxError("a look at the shared file system ended without an answer", hint="see the log for a crash")
+        raise SlurmFsxError("what was asked apart ended without an answer", hint="see the log for a crash")
     answer = json.loads(data)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["text"], answer["path"])

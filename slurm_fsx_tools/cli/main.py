@@ -15,6 +15,7 @@ GROUPS = {
     "containers": Entry(
         f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
     ),
+    "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import exporters as node
-from . import targets
+from .registration import register_new
 
 if TYPE_CHECKING:
     from ..config.model import Config
@@ -22,5 +22,4 @@ def slurm_fsx_exporters(config: Config) -> list[Exporter]:
 def slurm_fsx_prolog(job: Job, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
     """Register the node's exporters."""
     if config["monitoring.enabled"]:
-        data = targets.format_targets(job.node, config["cluster.name"], exporters)
-        shared_fs.look(lambda: targets.write_targets(config["fsx.root"], job.node.name, data))
+        register_new(job.node, exporters, config, shared_fs)
