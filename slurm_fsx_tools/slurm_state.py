@@ -87,6 +87,9 @@ class SlurmJob(NamedTuple):
     container: str = ""
     """What Slurm's own ``--container`` was given; Pyxis's names are not told by Slurm."""
 
+    end_time_s: float = 0.0
+    """When it ended, or will have to; 0 where nobody knows."""
+
 
 class SlurmClient(Protocol):
     """What the commands ask of Slurm."""
@@ -100,6 +103,13 @@ class SlurmClient(Protocol):
 
     def jobs(self) -> list[SlurmJob]:
         """Give all jobs that have not ended, in Slurm's order.
+
+        Raises:
+            SlurmUnavailable: there is no answer, or none that can be read.
+        """
+
+    def job(self, job_id: int) -> SlurmJob | None:
+        """Give one job, also one that ended some minutes ago; None where Slurm does not remember it.
 
         Raises:
             SlurmUnavailable: there is no answer, or none that can be read.

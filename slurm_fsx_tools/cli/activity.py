@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import SlurmUnavailable
-from ..slurm import CommandClient
+from ..slurm.commands import CommandClient
 from ..uses import Activity
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from ..slurm import cancel_by_name, is_busy_answer, own_environment, run_on_node
+from ..slurm.commands import own_environment
+from ..slurm.srun import cancel_by_name, is_busy_answer, run_on_node
 from .rollout import Answer
 
 if TYPE_CHECKING:

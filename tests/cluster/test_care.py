@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .conftest import Site
 
 COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
-ACTIVE = "from slurm_fsx_tools.slurm import CommandClient; print(*sorted(CommandClient().active_jobs()))"
-CLUSTER_NAME = "from slurm_fsx_tools.slurm import CommandClient; print(CommandClient().cluster_name())"
+ACTIVE = "from slurm_fsx_tools.slurm.commands import CommandClient; print(*sorted(CommandClient().active_jobs()))"
+CLUSTER_NAME = "from slurm_fsx_tools.slurm.commands import CommandClient; print(CommandClient().cluster_name())"
 TOOLS = ("quay.io_x_tool-1", "quay.io_x_tool-2", "quay.io_x_tool-3")
 SAY_ID = '#!/bin/sh\necho "$SLURM_JOB_ID"\nsleep 300\n'
 

@@ -21,7 +21,7 @@ COMMAND = "/opt/slurm-fsx/bin/slurm-fsx"
 SCRIPT = "/opt/slurm-fsx/share/slurm-fsx/scripts/install-nccl-shared.sh"
 PREFIX = "/fsx/versions-test"
 ACTIVE = (
-    "import sys; from slurm_fsx_tools.slurm import CommandClient\n"
+    "import sys; from slurm_fsx_tools.slurm.commands import CommandClient\n"
     "sys.exit(int(sys.argv[1]) not in CommandClient().active_jobs())"
 )
 SLEEP = "#!/bin/sh\nsleep 300\n"
@@ -98,7 +98,7 @@ def test_an_ordinary_user_changes_nothing(cluster: Cluster) -> None:
 
 
 def test_slurm_is_asked_for_the_gpus_of_a_partition(cluster: Cluster) -> None:
-    ask = "from slurm_fsx_tools.slurm import CommandClient; print(CommandClient().gpu_types())"
+    ask = "from slurm_fsx_tools.slurm.commands import CommandClient; print(CommandClient().gpu_types())"
     done = cluster.run_on("head", ["/opt/slurm-fsx/bin/python3", "-I", "-c", ask])
     assert done.returncode == 0, done.stderr
     assert done.stdout == "[]\n"  # the lab's GPUs have no types

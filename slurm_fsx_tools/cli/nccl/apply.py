@@ -29,7 +29,7 @@ from ...provision.rollout import (
     unfinished,
 )
 from ...shared_fs import SharedFs
-from ...slurm import CommandClient
+from ...slurm.choice import choose_client
 from ...slurm_state import SlurmNode
 from ..containers.text import load_config, print_table
 
@@ -176,7 +176,7 @@ def _choose(node_set: str | None, failed: bool, state: str, transport: Transport
     if wanted == []:
         return []
     try:
-        known = {node.name: node for node in CommandClient().nodes()}
+        known = {node.name: node for node in choose_client().nodes()}
     except SlurmUnavailable:
         # Over ssh, nodes that somebody names can be reached without Slurm.
         if wanted is None or transport.name != "ssh":

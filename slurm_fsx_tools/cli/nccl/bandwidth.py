@@ -20,7 +20,8 @@ from ...nccl.plot import Line, check_kind, draw, short_size
 from ...node.journal import printable
 from ...node_sets import expand, fold
 from ...shared_fs import SharedFs
-from ...slurm import CommandClient, run_on_gpus
+from ...slurm.choice import choose_client
+from ...slurm.srun import run_on_gpus
 from ..containers.text import date, load_config, print_table
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _program(config: Config, version_id: str | None) -> tuple[str, str]:
 
 def _choose(count: int, nodelist: str | None, partition: str, gpus: int | None) -> tuple[list[str] | int, int, str]:
     """Give the nodes or their number, the GPUs of each, and the partition."""
-    known = CommandClient().nodes()
+    known = choose_client().nodes()
     if nodelist is not None:
         wanted = expand(nodelist)
         by_name = {node.name: node for node in known}

@@ -18,7 +18,7 @@ from ...nccl.installs.sources import INDEX, UPSTREAM, WHEEL, Part, Source, parse
 from ...nccl.installs.tools import find_tools
 from ...node.journal import printable
 from ...programs import Programs, StopSign
-from ...slurm import CommandClient
+from ...slurm.commands import CommandClient
 from .progress import Picture, choose_reporter
 from .text import folders, forget_ended_jobs, load_config, publish_files
 

@@ -33,7 +33,7 @@ from ...nccl.probing import (
 from ...nccl.verifying import FAILED, OK, SKIPPED, Finding, as_documents, check_files, libraries_to_load
 from ...node.journal import printable
 from ...shared_fs import SharedFs
-from ...slurm import is_busy_answer, run_one_task
+from ...slurm.srun import is_busy_answer, run_one_task
 from ..containers.text import load_config, print_table
 
 if TYPE_CHECKING:

@@ -1,0 +1,53 @@
+"""Asks Slurm by its commands' ``--json``, which no user's text can make ambiguous."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import records
+from .commands import CommandClient, CommandFailed, WayUnfit
+from .states import ENDED, with_partition
+
+if TYPE_CHECKING:
+    from ..slurm_state import SlurmJob, SlurmNode
+
+SHOW_NODES = ("scontrol", "--all", "show", "nodes", "--json")
+"""A record for each node, where scontrol has the option: it came after 22.05."""
+
+SHOW_NODES_22 = ("sinfo", "--all", "--json")
+"""The same on 22.05; newer ones print groups of nodes that are alike here, without addresses."""
+
+
+class JsonClient(CommandClient):
+    """Asks by ``--json``."""
+
+    name = "--json"
+
+    def nodes(self) -> list[SlurmNode]:
+        try:
+            text = self._ask(*SHOW_NODES)
+        except CommandFailed as error:
+            if "unrecognized option" not in error.message:
+                raise _unfit(error) from error
+            text = self._ask_json(*SHOW_NODES_22)
+        return with_partition(records.nodes(text), self.partitions())
+
+    def jobs(self) -> list[SlurmJob]:
+        # 22.05 prints some that have ended, too.
+        found = records.jobs(self._ask_json("squeue", "--all", "--json"))
+        return [job for job in found if job.state not in ENDED]
+
+    def job(self, job_id: int) -> SlurmJob | None:
+        found = records.jobs(self._ask_json("squeue", "--all", "--states=all", f"--jobs={job_id}", "--json"))
+        return next((job for job in found if job.id == job_id), None)
+
+    def _ask_json(self, *command: str) -> str:
+        try:
+            return self._ask(*command)
+        except CommandFailed as error:
+            raise _unfit(error) from error
+
+
+def _unfit(error: CommandFailed) -> CommandFailed | WayUnfit:
+    """Give the error as what it is: the controller's, or one of this way of asking."""
+    return error if error.is_controllers else WayUnfit(error.message, error.hint)

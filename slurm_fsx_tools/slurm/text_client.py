@@ -1,0 +1,131 @@
+"""Asks Slurm by its commands' text, where nothing better works: a Slurm that was built without JSON, say."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from ..errors import SlurmUnavailable
+from ..slurm_state import SlurmJob, SlurmNode
+from .commands import CommandClient, CommandFailed
+from .states import ENDED, count_gpus, node_state, with_partition
+
+_NODE = re.compile(r"(?:^| )(NodeName|ActiveFeatures|Gres|NodeAddr|State|Partitions)=(\S*)")
+_STATE_MARKS = re.compile(r"[^A-Z_]*$")
+_NOTHING = ("(null)", "N/A", "n/a", "None", "none")
+
+_JOB_FIELDS = ("%A", "%U", "%T", "%u", "%a", "%P", "%N", "%D", "%S", "%e", "%b", "%j")
+
+
+class TextClient(CommandClient):
+    """Asks by the text of ``scontrol show nodes`` and ``squeue --format``.
+
+    Of a node, free text (comment, reason) stands behind what is read here. ``scontrol show jobs`` has it in front: it
+    prints a job's name as it is, newlines included (observed on 22.05, 24.11 and 26.05), so that a user can write other
+    people's jobs into the answer. squeue is given a format instead, with a word that nobody could know before each job
+    and between its fields: an account is any text, too, where there is no accounting.
+    """
+
+    name = "text"
+
+    def nodes(self) -> list[SlurmNode]:
+        text = self._ask("scontrol", "--all", "--oneliner", "show", "nodes")
+        return with_partition(read_nodes(text), self.partitions())
+
+    def jobs(self) -> list[SlurmJob]:
+        return [job for job in self._jobs() if job.state not in ENDED]
+
+    def job(self, job_id: int) -> SlurmJob | None:
+        try:
+            found = self._jobs("--states=all", f"--jobs={job_id}")
+        except CommandFailed as error:
+            if "Invalid job id" in error.message:
+                return None
+            raise
+        return next((job for job in found if job.id == job_id), None)
+
+    def _jobs(self, *options: str) -> list[SlurmJob]:
+        word = secrets.token_hex(8)
+        form = f"{word}>{f'{word}|'.join(_JOB_FIELDS)}"
+        return read_jobs(self._ask("squeue", "--noheader", "--all", *options, f"--format={form}"), word)
+
+
+def read_nodes(text: str) -> list[SlurmNode]:
+    """Read what ``scontrol --oneliner show nodes`` prints.
+
+    Raises:
+        SlurmUnavailable: it is something else.
+    """
+    nodes: list[SlurmNode] = []
+    for line in text.splitlines():
+        if not line.startswith("NodeName="):
+            # A comment may go on in a line of its own.
+            if nodes or not line.strip() or line == "No nodes in the system":
+                continue
+            raise SlurmUnavailable(f"scontrol answered {line[:80]!r}", hint="run: scontrol show nodes")
+        # The first of each key counts: comment and reason, which may hold anything, come last.
+        values = dict(reversed(_NODE.findall(line)))
+        try:
+            words = values["State"].split("+")
+        except KeyError as error:
+            raise SlurmUnavailable(f"scontrol answered {line[:80]!r}", hint="run: scontrol show nodes") from error
+        state, marks = node_state([_STATE_MARKS.sub("", word) for word in words])
+        if "*" in values["State"] and "*" not in marks:
+            marks += "*"
+        nodes.append(
+            SlurmNode(
+                name=values["NodeName"],
+                state=state,
+                marks=marks,
+                gpus=count_gpus(_value(values.get("Gres"))),
+                partitions=tuple(sorted(filter(None, _value(values.get("Partitions")).split(",")))),
+                features=tuple(filter(None, _value(values.get("ActiveFeatures")).split(","))),
+                address=_value(values.get("NodeAddr")),
+            )
+        )
+    return nodes
+
+
+def read_jobs(text: str, word: str) -> list[SlurmJob]:
+    """Read what squeue prints with a format that has a word, which nobody could know, before each job and its fields.
+
+    Raises:
+        SlurmUnavailable: it is something else.
+    """
+    before, *records = f"\n{text}".split(f"\n{word}>")
+    if before.strip():
+        raise SlurmUnavailable(f"squeue answered {before.strip()[:80]!r}", hint="run: squeue")
+    jobs = []
+    for record in records:
+        fields = record.split(f"{word}|")
+        try:
+            number, uid, state, user, account, partition, nodes, count, start, end, gres, name = fields
+            node_count = int(count)
+            jobs.append(
+                SlurmJob(
+                    id=int(number),
+                    user=_value(user),
+                    uid=int(uid),
+                    account=_value(account),
+                    partition=_value(partition),
+                    name=name.rstrip("\n") if record is records[-1] else name,
+                    state=state,
+                    nodes=_value(nodes),
+                    node_count=node_count,
+                    # What --gpus asked for is not told here.
+                    gpus=count_gpus(_value(gres)) * node_count,
+                    start_time_s=_seconds(start),
+                    end_time_s=_seconds(end),
+                )
+            )
+        except ValueError as error:
+            raise SlurmUnavailable(f"squeue answered {record[:80]!r}", hint="run: squeue") from error
+    return jobs
+
+
+def _value(text: str | None) -> str:
+    return "" if text is None or text in _NOTHING else text
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isascii() and text.isdigit() else 0.0
