@@ -44,8 +44,8 @@ ENROOT_FAILS = Trouble(
 )
 ENROOT_HANGS = ENROOT_FAILS._replace(
     text="enroot gave no answer within {limit:g} s.",
-    why="Containers hang as they start, and Pyxis's epilog with them, until Slurm drains the node. Its configuration may "
-    "name a folder on a file system that hangs.",
+    why="Containers hang as they start, and Pyxis's epilog with them, until Slurm drains the node. Its configuration "
+    "may name a folder on a file system that hangs.",
 )
 OLD_ENROOT = Trouble(
     NOTE,
@@ -57,8 +57,8 @@ OLD_ENROOT = Trouble(
 SHARED_PATH = Trouble(
     PROBLEM,
     "ENROOT_{name}_PATH is {path}, which is on the shared file system ({kind}).",
-    "Starts of many containers at once end in lock time-outs there, and nodes see each other's containers. Name a folder "
-    "on this node's own disk in {conf}.",
+    "Starts of many containers at once end in lock time-outs there, and nodes see each other's containers. Name a "
+    "folder on this node's own disk in {conf}.",
     "",
     "https://github.com/NVIDIA/enroot/issues/154",
 )
@@ -73,8 +73,8 @@ NO_PATH = Trouble(
 CLOSED_PATH = Trouble(
     PROBLEM,
     "{folder}, for ENROOT_{name}_PATH, is closed to users (mode {mode}).",
-    "Users cannot make their own folder in it: containers fail with 'Permission denied', and Pyxis's epilog may drain the "
-    "node.",
+    "Users cannot make their own folder in it: containers fail with 'Permission denied', and Pyxis's epilog may "
+    "drain the node.",
     "chmod 1777 {folder}",
     "https://github.com/NVIDIA/pyxis/issues/123",
 )
@@ -171,7 +171,7 @@ def _has_pyxis(facts: Facts) -> bool:
     return any("pyxis" in os.path.basename(line["plugin"]) for line in facts["plugstack"]["lines"])
 
 
-def judge_enroot(context: Context, facts: Facts) -> list[Finding]:
+def _judge_enroot(context: Context, facts: Facts) -> list[Finding]:
     if not _has_pyxis(facts):
         return []
     missing = facts.missing("enroot")
@@ -185,7 +185,7 @@ def judge_enroot(context: Context, facts: Facts) -> list[Finding]:
     return [OLD_ENROOT.found(version=seen["version"])] if _numbers(seen["version"]) < (4, 1) else []
 
 
-def judge_paths(context: Context, facts: Facts) -> list[Finding]:
+def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
     if not _has_pyxis(facts):
         return []
     seen, folders, known = facts["enroot-conf"], facts["enroot-folders"], mounts(facts)
@@ -210,7 +210,7 @@ def judge_paths(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_pyxis(context: Context, facts: Facts) -> list[Finding]:
+def _judge_pyxis(context: Context, facts: Facts) -> list[Finding]:
     found = []
     for line in facts["plugstack"]["lines"]:
         version = facts["plugins"][line["plugin"]]["pyxis"]
@@ -238,7 +238,7 @@ CHECKS = (
         "enroot",
         "enroot runs",
         ("plugstack", "enroot"),
-        judge_enroot,
+        _judge_enroot,
         (NO_ENROOT, ENROOT_FAILS, ENROOT_HANGS, OLD_ENROOT),
         COMPUTE,
     ),
@@ -246,7 +246,7 @@ CHECKS = (
         "enroot-paths",
         "enroot's folders are on this node's own disk, open to users, with room",
         ("plugstack", "enroot-conf", "enroot-folders", "mounts"),
-        judge_paths,
+        _judge_paths,
         (SHARED_PATH, NO_PATH, CLOSED_PATH, SMALL_PATH),
         COMPUTE,
     ),
@@ -254,7 +254,7 @@ CHECKS = (
         "pyxis",
         "Pyxis knows the words on its line",
         ("plugstack", "plugins"),
-        judge_pyxis,
+        _judge_pyxis,
         (OLD_PYXIS, NO_IMPORTER),
     ),
 )

@@ -48,17 +48,23 @@ class _Run(NamedTuple):
 
 
 def diagnose(
-    checks: Sequence[Check], probes: Mapping[str, Probe], context: Context, limit_s: float = LIMIT_S
-) -> list[Finding]:
-    """Make checks; each gives at least one finding, in the given order.
+    checks: Sequence[Check],
+    probes: Mapping[str, Probe],
+    context: Context,
+    *,
+    more: Sequence[str] = (),
+    limit_s: float = LIMIT_S,
+) -> tuple[list[Finding], Facts]:
+    """Make checks; each gives at least one finding, in the given order. What was gathered for them comes along.
 
     Args:
         checks: Which.
         probes: All that there are, by name.
         context: Where to look.
+        more: Probes that are wanted besides.
         limit_s: How long gathering may take altogether.
     """
-    needed = {name for check in checks for name in check.probes}
+    needed = {*more, *(name for check in checks for name in check.probes)}
     if any(check.role for check in checks):
         needed.add(ROLES)
     facts = gather(_with_their_own(needed, probes), context, limit_s)
@@ -66,7 +72,7 @@ def diagnose(
     told: set[str] = set()
     for check in checks:
         findings += [finding._replace(check=check.name) for finding in _make(check, probes, context, facts, told)]
-    return findings
+    return findings, facts
 
 
 def gather(probes: Sequence[Probe], context: Context, limit_s: float = LIMIT_S) -> Facts:
@@ -176,9 +182,7 @@ def _leave(reader: int, runs: dict[int, _Run], selector: selectors.BaseSelector)
     os.waitpid(run.child, os.WNOHANG)
 
 
-def _make(
-    check: Check, probes: Mapping[str, Probe], context: Context, facts: Facts, told: set[str]
-) -> list[Finding]:
+def _make(check: Check, probes: Mapping[str, Probe], context: Context, facts: Facts, told: set[str]) -> list[Finding]:
     if check.role and not facts.missing(ROLES) and check.role not in facts[ROLES]:
         return [Finding("", OK, f"This is no {check.role} node.")]
     try:
@@ -187,9 +191,9 @@ def _make(
         hung = [name for name in check.probes if (why := facts.missing(name)) and why.is_hung and name not in told]
         told.update(hung)
         # Told once: the other checks that need the same name it as their reason.
-        return [
-            HUNG.found(what=_what(probes[name], context), limit=probes[name].limit_s) for name in hung
-        ] or [FAILED.found(reason=error.message)]
+        return [HUNG.found(what=_what(probes[name], context), limit=probes[name].limit_s) for name in hung] or [
+            FAILED.found(reason=error.message)
+        ]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         return [WRONG.found(reason=f"{type(error).__name__}: {error}")]
     return found or [Finding("", OK, f"{check.about}: yes.")]

@@ -58,7 +58,7 @@ class Trouble(NamedTuple):
 
     why: str
     command: str = ""
-    """With the same placeholders, each of which stands for one word of the shell; ``{*files}`` for several."""
+    """With the same placeholders, each of which becomes one word of the shell, or several where it is a list."""
 
     source: str = ""
     is_safe: bool = False
@@ -135,9 +135,6 @@ class Context(NamedTuple):
     now_s: float = 0.0
     """Seconds since 1970."""
 
-    complaints: tuple[str, ...] = ()
-    """What went wrong when the configuration and the plugins were loaded."""
-
 
 class Probe(NamedTuple):
     """Gathers one fact, in a process of its own."""
@@ -172,6 +169,17 @@ class Check(NamedTuple):
     troubles: tuple[Trouble, ...]
     role: str = ""
     """`HEAD` or `COMPUTE` where it counts on such nodes alone."""
+
+
+class Extra(NamedTuple):
+    """What an option makes the doctor look at besides the checks."""
+
+    name: str
+    about: str
+    """As for a `Check`."""
+
+    option: str
+    troubles: tuple[Trouble, ...]
 
 
 def worst(findings: Sequence[Finding]) -> str:

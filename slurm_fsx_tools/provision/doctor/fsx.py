@@ -23,8 +23,8 @@ _GIB = 1 << 30
 NOT_MOUNTED = Trouble(
     PROBLEM,
     "Nothing is mounted at {root}.",
-    "Jobs start without the NCCL environment, no container name finds its image, and what is written to {root} lands on "
-    "this node's own disk.",
+    "Jobs start without the NCCL environment, no container name finds its image, and what is written to {root} lands "
+    "on this node's own disk.",
     "mount {root}",
 )
 NOT_IN_FSTAB = NOT_MOUNTED._replace(
@@ -156,7 +156,7 @@ def _read_fstab(context: Context, facts: Facts) -> Any:
     return [words[1] for words in lines if len(words) > 1]
 
 
-def judge_mounted(context: Context, facts: Facts) -> list[Finding]:
+def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
     root = context.config["fsx.root"].rstrip("/")
     mount = mounted_at(root, mounts(facts))
     if mount is None:
@@ -168,7 +168,7 @@ def judge_mounted(context: Context, facts: Facts) -> list[Finding]:
     return [] if mount.is_shared or mount.kind.startswith("fuse") else [NOT_SHARED.found(root=root, kind=mount.kind)]
 
 
-def judge_answer(context: Context, facts: Facts) -> list[Finding]:
+def _judge_answer(context: Context, facts: Facts) -> list[Finding]:
     root, timeout_s = context.config["fsx.root"], context.config["fsx.timeout"]
     missing = facts.missing("fsx")
     if missing is not None and missing.is_hung:
@@ -177,7 +177,7 @@ def judge_answer(context: Context, facts: Facts) -> list[Finding]:
     return [SLOW.found(root=root, elapsed=elapsed_s, timeout=timeout_s)] if elapsed_s > timeout_s / 4 else []
 
 
-def judge_space(context: Context, facts: Facts) -> list[Finding]:
+def _judge_space(context: Context, facts: Facts) -> list[Finding]:
     root, seen = context.config["fsx.root"], facts["fsx"]
     found = []
     share = seen["free_bytes"] / max(1, seen["total_bytes"])
@@ -190,14 +190,14 @@ def judge_space(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_flock(context: Context, facts: Facts) -> list[Finding]:
+def _judge_flock(context: Context, facts: Facts) -> list[Finding]:
     mount = mounted_at(context.config["fsx.root"], mounts(facts))
     if mount is None or mount.kind != "lustre" or mount_has_flock(mount.line):
         return []
     return [NO_FLOCK.found(root=mount.point, device=mount.source)]
 
 
-def judge_folders(context: Context, facts: Facts) -> list[Finding]:
+def _judge_folders(context: Context, facts: Facts) -> list[Finding]:
     found = []
     seen = facts["fsx-folders"]
     for name in OURS:
@@ -233,23 +233,23 @@ CHECKS = (
         "fsx-mounted",
         "the shared file system is mounted and can be written to",
         ("mounts", "fstab"),
-        judge_mounted,
+        _judge_mounted,
         (NOT_MOUNTED, NOT_IN_FSTAB, READ_ONLY, NOT_SHARED),
     ),
-    Check("fsx-answers", "the shared file system answers, and soon", ("fsx",), judge_answer, (HANGS, SLOW)),
+    Check("fsx-answers", "the shared file system answers, and soon", ("fsx",), _judge_answer, (HANGS, SLOW)),
     Check(
         "fsx-space",
         "the shared file system has room and inodes",
         ("fsx",),
-        judge_space,
+        _judge_space,
         (NO_SPACE, LITTLE_SPACE, NO_INODES),
     ),
-    Check("fsx-flock", "locks on the shared file system hold between nodes", ("mounts",), judge_flock, (NO_FLOCK,)),
+    Check("fsx-flock", "locks on the shared file system hold between nodes", ("mounts",), _judge_flock, (NO_FLOCK,)),
     Check(
         "fsx-folders",
         "folders on the shared file system are closed to those who must not write there",
         ("fsx-folders",),
-        judge_folders,
+        _judge_folders,
         (OPEN_FOLDER, STRANGE_OWNER, OPEN_TOP, NOT_STICKY),
     ),
 )

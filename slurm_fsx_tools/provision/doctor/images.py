@@ -11,7 +11,6 @@ from ...containers.catalogue import Catalogue
 from ...containers.imports.state import DIED, FAILED, read_states
 from ...containers.index import index_path, read_index
 from ...containers.listing import list_images
-from ...containers.names import SUFFIX
 from ...containers.resolution import resolve
 from ...containers.store import Store
 from ...errors import ImageNotFound, SlurmFsxError
@@ -61,8 +60,8 @@ IMPORT_FAILED = Trouble(
     "slurm-fsx containers import {uri}",
 )
 IMPORT_DENIED = IMPORT_FAILED._replace(
-    why="Jobs that name it do not find it. NGC wants two lines in ~/.config/enroot/.credentials: one for nvcr.io, one for "
-    "authn.nvidia.com.",
+    why="Jobs that name it do not find it. NGC wants two lines in ~/.config/enroot/.credentials: one for nvcr.io, "
+    "one for authn.nvidia.com.",
     source="https://github.com/NVIDIA/enroot/issues/161",
 )
 IMPORT_DIED = IMPORT_FAILED._replace(
@@ -79,7 +78,7 @@ def _gather(context: Context, facts: Facts) -> Any:
     except FileNotFoundError:
         return {"images": 0, "looked": 0, "damaged": [], "aliases": [], "index": "missing"}
     catalogue = Catalogue(store.folder)
-    damaged = [[f"{each.stem}{SUFFIX}", each.reason, ""] for each in listing.rejects]
+    damaged = [[each.file, each.reason, ""] for each in listing.rejects]
     looked = 0
     for image in sorted(listing.images, key=lambda each: -each.modified_s):
         if time.monotonic() - begun_s > _LOOK_S:
@@ -130,7 +129,7 @@ def _gather_imports(context: Context, facts: Facts) -> Any:
     ]
 
 
-def judge_images(context: Context, facts: Facts) -> list[Finding]:
+def _judge_images(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["images"]
     folder, fsx = context.config.below_fsx("containers"), context.config["fsx.root"]
     if not seen["images"] and not seen["damaged"]:
@@ -142,7 +141,7 @@ def judge_images(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_names(context: Context, facts: Facts) -> list[Finding]:
+def _judge_names(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["images"]
     found = [NO_ALIAS.found(name=name, uri=uri) for name, uri in seen["aliases"]]
     if seen["index"] and seen["images"]:
@@ -150,7 +149,7 @@ def judge_names(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_imports(context: Context, facts: Facts) -> list[Finding]:
+def _judge_imports(context: Context, facts: Facts) -> list[Finding]:
     found = []
     for each in facts["imports"]:
         is_denied = any(word in each["text"] for word in ("401", "403", "credential", "denied", "password"))
@@ -169,15 +168,15 @@ CHECKS = (
         "images",
         "images are there, readable and whole (the newest ones, as far as time allows; containers verify does all)",
         ("images",),
-        judge_images,
+        _judge_images,
         (NO_IMAGES, DAMAGED, DAMAGED_IMPORT),
     ),
-    Check("image-names", "names find their images, and soon", ("images",), judge_names, (NO_ALIAS, NO_INDEX)),
+    Check("image-names", "names find their images, and soon", ("images",), _judge_names, (NO_ALIAS, NO_INDEX)),
     Check(
         "image-imports",
         "the last downloads ended well",
         ("imports",),
-        judge_imports,
+        _judge_imports,
         (IMPORT_FAILED, IMPORT_DENIED, IMPORT_DIED),
     ),
 )

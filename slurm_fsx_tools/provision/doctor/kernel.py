@@ -67,7 +67,9 @@ def _gather_fuse(context: Context, facts: Facts) -> Any:
 
 
 def _gather_overlay(context: Context, facts: Facts) -> Any:
-    """Try to mount an overlay; an empty text where it works. As an ordinary user, see whether the kernel has it loaded."""
+    """Try to mount an overlay; an empty text where it works. As an ordinary user, see whether the kernel has it "
+    "loaded.
+    """
     if os.geteuid() != 0:
         with open(f"{context.proc}/filesystems") as file:
             if any(line.split()[-1] == "overlay" for line in file):
@@ -118,7 +120,7 @@ def _program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
 
 
-def judge_fuse(context: Context, facts: Facts) -> list[Finding]:
+def _judge_fuse(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["fuse"]
     if context.config["containers.prepare"] != "mount":
         return []
@@ -132,12 +134,12 @@ def judge_fuse(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_overlay(context: Context, facts: Facts) -> list[Finding]:
+def _judge_overlay(context: Context, facts: Facts) -> list[Finding]:
     reason = facts["overlay"]
     return [NO_OVERLAY.found(reason=reason)] if reason and context.config["containers.prepare"] == "mount" else []
 
 
-def judge_user_namespaces(context: Context, facts: Facts) -> list[Finding]:
+def _judge_user_namespaces(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["user-namespaces"]
     if not seen["reason"]:
         return []
@@ -158,16 +160,16 @@ CHECKS = (
         "fuse",
         "images can be mounted by FUSE",
         ("fuse",),
-        judge_fuse,
+        _judge_fuse,
         (NO_FUSE, NO_SQUASHFUSE, CLOSED_FUSE),
         COMPUTE,
     ),
-    Check("overlay", "the kernel mounts overlays", ("overlay",), judge_overlay, (NO_OVERLAY,), COMPUTE),
+    Check("overlay", "the kernel mounts overlays", ("overlay",), _judge_overlay, (NO_OVERLAY,), COMPUTE),
     Check(
         "user-namespaces",
         "users can make user namespaces",
         ("user-namespaces",),
-        judge_user_namespaces,
+        _judge_user_namespaces,
         (NO_USER_NAMESPACES, NO_USER_NAMESPACES_AT_ALL),
         COMPUTE,
     ),

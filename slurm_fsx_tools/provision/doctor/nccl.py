@@ -34,7 +34,9 @@ UNTRUSTED = Trouble(
     "Root believes only what nobody else could have written: prologs leave the NCCL environment out.",
     "chown -R root {folder} && chmod -R go-w {folder}",
 )
-INCOMPLETE = Trouble(WARNING, "{folder}: {note}.", "Jobs may lack a part of their NCCL environment.", "slurm-fsx nccl env --explain")
+INCOMPLETE = Trouble(
+    WARNING, "{folder}: {note}.", "Jobs may lack a part of their NCCL environment.", "slurm-fsx nccl env --explain"
+)
 BROKEN = Trouble(
     PROBLEM,
     "NCCL {version}, {check}: {detail}.",
@@ -67,6 +69,7 @@ def _gather(context: Context, facts: Facts) -> Any:
         "is_trusted": installation.get("is_trusted", True),
         "notes": installation.get("notes", []),
         "version": version,
+        "library_folders": installation.get("library_folders", []),
     }
 
 
@@ -81,7 +84,7 @@ def _gather_session(context: Context, facts: Facts) -> Any:
     return lacking(context.config, f"{context.home}/share/slurm-fsx", context.etc)
 
 
-def judge_installation(context: Context, facts: Facts) -> list[Finding]:
+def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
     folder = context.config.below_fsx("nccl")
     if not context.config["nccl.enabled"]:
         return [DISABLED.found(config=context.config.path or "the configuration")]
@@ -93,7 +96,7 @@ def judge_installation(context: Context, facts: Facts) -> list[Finding]:
     return [INCOMPLETE.found(folder=folder, note=note.rstrip(".")) for note in seen["notes"]]
 
 
-def judge_files(context: Context, facts: Facts) -> list[Finding]:
+def _judge_files(context: Context, facts: Facts) -> list[Finding]:
     found = []
     for each in facts["nccl-files"]:
         if each["state"] in (FAILED, "warning"):
@@ -104,13 +107,15 @@ def judge_files(context: Context, facts: Facts) -> list[Finding]:
                     version=facts["nccl"]["version"],
                     check=each["check"],
                     detail=each["detail"].rstrip("."),
-                    reason=f"{why[0].upper()}{why[1:]}; {each['hint']}" if each["hint"] else f"{why[0].upper()}{why[1:]}",
+                    reason=f"{why[0].upper()}{why[1:]}; {each['hint']}"
+                    if each["hint"]
+                    else f"{why[0].upper()}{why[1:]}",
                 )
             )
     return found
 
 
-def judge_session(context: Context, facts: Facts) -> list[Finding]:
+def _judge_session(context: Context, facts: Facts) -> list[Finding]:
     if not context.config["nccl.enabled"] or not facts["nccl"]["is_there"]:
         return []
     folder = context.config.below_fsx("nccl")
@@ -134,21 +139,21 @@ CHECKS = (
         "nccl-installed",
         "the shared NCCL is there, and root believes it",
         ("nccl",),
-        judge_installation,
+        _judge_installation,
         (NOT_INSTALLED, DISABLED, UNTRUSTED, INCOMPLETE),
     ),
     Check(
         "nccl-files",
         "the files of the current NCCL are what its manifest says, and load",
         ("nccl", "nccl-files"),
-        judge_files,
+        _judge_files,
         (BROKEN, DOUBTFUL),
     ),
     Check(
         "nccl-reach",
         "sessions by SSH and containers get the shared NCCL",
         ("nccl", "session"),
-        judge_session,
+        _judge_session,
         (NO_SESSION, NO_FRAGMENT),
         COMPUTE,
     ),

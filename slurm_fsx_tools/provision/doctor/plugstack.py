@@ -59,7 +59,11 @@ NO_FILE = Trouble(
     _SPANK,
 )
 NO_INCLUDE = Trouble(
-    NOTE, "{conf}:{number} includes {pattern}, which names no file.", "What should stand there is not loaded.", "", _SPANK
+    NOTE,
+    "{conf}:{number} includes {pattern}, which names no file.",
+    "What should stand there is not loaded.",
+    "",
+    _SPANK,
 )
 CONFIGLESS = Trouble(
     WARNING,
@@ -83,8 +87,8 @@ NO_BUILD = Trouble(
 SCOPE_DIFFERS = Trouble(
     PROBLEM,
     "container_scope is {pyxis} on Pyxis's line and {ours} on ours, in {conf}.",
-    "Containers are prepared under a name that Pyxis does not look for: it unpacks the whole image instead, and what was "
-    "prepared stays. Say the same on all three lines.",
+    "Containers are prepared under a name that Pyxis does not look for: it unpacks the whole image instead, and what "
+    "was prepared stays. Say the same on all three lines.",
     "",
     _PYXIS,
 )
@@ -183,7 +187,7 @@ def _read_plugin(path: str) -> dict[str, str]:
     return {"built": f"{number >> 16 & 0xFF}.{number >> 8 & 0xFF:02}.{number & 0xFF}", "reason": "", "pyxis": pyxis}
 
 
-def judge_lines(context: Context, facts: Facts) -> list[Finding]:
+def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
     stack = facts["plugstack"]
     lines: list[dict[str, Any]] = stack["lines"]
     ours = [n for n, line in enumerate(lines) if _is_ours(line)]
@@ -221,7 +225,7 @@ def _judge_files(stack: dict[str, Any], facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_builds(context: Context, facts: Facts) -> list[Finding]:
+def _judge_builds(context: Context, facts: Facts) -> list[Finding]:
     running = facts["slurm-version"]
     found = []
     for line in _first_lines(facts["plugstack"]["lines"]):
@@ -233,13 +237,11 @@ def judge_builds(context: Context, facts: Facts) -> list[Finding]:
         # Slurm compares release and maintenance line for SPANK plugins, not the last number.
         elif _release(seen["built"]) != _release(running):
             effect = "every job fails" if line["flag"] == "required" else "it is left out"
-            found.append(
-                OTHER_BUILD.found(plugin=seen["path"], built=seen["built"], running=running, effect=effect)
-            )
+            found.append(OTHER_BUILD.found(plugin=seen["path"], built=seen["built"], running=running, effect=effect))
     return found
 
 
-def judge_scope(context: Context, facts: Facts) -> list[Finding]:
+def _judge_scope(context: Context, facts: Facts) -> list[Finding]:
     lines = facts["plugstack"]["lines"]
     pyxis = [line for line in lines if _is_pyxis(line)]
     if not pyxis:
@@ -283,21 +285,21 @@ CHECKS = (
         "plugstack",
         "our plugin's lines stand around Pyxis's, optional, and name files that are there",
         ("slurm", "plugstack", "plugins"),
-        judge_lines,
+        _judge_lines,
         (NO_PLUGIN, NOT_BEFORE, NOT_AFTER, REQUIRED, NO_FILE, NO_INCLUDE, CONFIGLESS, STRANGE_FILE),
     ),
     Check(
         "plugin-build",
         "SPANK plugins were built for the Slurm that runs",
         ("slurm-version", "plugstack", "plugins"),
-        judge_builds,
+        _judge_builds,
         (OTHER_BUILD, NO_BUILD),
     ),
     Check(
         "container-scope",
         "container_scope is the same on Pyxis's line and on ours",
         ("plugstack",),
-        judge_scope,
+        _judge_scope,
         (SCOPE_DIFFERS, SCOPE_UNSAID),
     ),
 )

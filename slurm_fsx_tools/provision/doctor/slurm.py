@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
 from ...node_sets import fold
-from ...slurm import own_environment
+from ...slurm.commands import own_environment
 from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
@@ -59,8 +59,8 @@ CONF_DIFFERS = Trouble(
 TASK_PROLOG = Trouble(
     PROBLEM,
     "TaskProlog={script} is set, and Pyxis is loaded.",
-    "It runs after Pyxis has entered the container: where the image lacks it, every container step fails, on 24.11 even "
-    "if it is mounted in. Our SPANK plugin does its work. Remove it from {conf}, then run the command.",
+    "It runs after Pyxis has entered the container: where the image lacks it, every container step fails, on 24.11 "
+    "even if it is mounted in. Our SPANK plugin does its work. Remove it from {conf}, then run the command.",
     "scontrol reconfigure",
     "https://github.com/NVIDIA/pyxis/issues/163",
 )
@@ -81,8 +81,8 @@ NO_TIME_LIMIT = Trouble(
 TOO_SHORT = Trouble(
     PROBLEM,
     "{setting} is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, or prolog.deadline to "
-    "less.",
+    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, or "
+    "prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -97,15 +97,16 @@ BATCH_START = Trouble(
 MESSAGE = Trouble(
     WARNING,
     "MessageTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, or prolog.deadline to "
-    "less.",
+    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, or prolog.deadline "
+    "to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
 UNKILLABLE = Trouble(
     NOTE,
     "UnkillableStepTimeout is {seconds:g} s, less than 5 times MessageTimeout ({message:g} s).",
-    "Slurm asks for five times as much: a step that ends slowly, on a slow shared file system say, else drains its node.",
+    "Slurm asks for five times as much: a step that ends slowly, on a slow shared file system say, else drains its "
+    "node.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -127,8 +128,8 @@ SERIAL = Trouble(
 NO_SCRIPT = Trouble(
     PROBLEM,
     "Slurm's {setting} ({patterns}) does not run our script.",
-    "Without the prolog no job gets the NCCL environment and no node registers with Prometheus; without the epilog, files "
-    "of ended jobs stay.",
+    "Without the prolog no job gets the NCCL environment and no node registers with Prometheus; without the epilog, "
+    "files of ended jobs stay.",
     "slurm-fsx setup hooks",
     _GUIDE,
 )
@@ -219,7 +220,9 @@ def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(f"{command[0]} gave no answer within {limit_s:g} s", hint="see: scontrol ping") from error
+        raise SlurmUnavailable(
+            f"{command[0]} gave no answer within {limit_s:g} s", hint="see: scontrol ping"
+        ) from error
     if done.returncode != 0:
         said = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
         raise SlurmUnavailable(said[0], hint="see: scontrol ping")
@@ -247,7 +250,9 @@ def _gather_version(context: Context, facts: Facts) -> Any:
 def _gather_nodes(context: Context, facts: Facts) -> Any:
     if facts["slurm"]["reason"]:
         raise Unseen("slurmctld gives no answer")
-    return [line.split("|", 2) for line in ask(["sinfo", "--noheader", "--all", "-R", "--format=%n|%T|%E"]).splitlines()]
+    return [
+        line.split("|", 2) for line in ask(["sinfo", "--noheader", "--all", "-R", "--format=%n|%T|%E"]).splitlines()
+    ]
 
 
 def _gather_roles(context: Context, facts: Facts) -> Any:
@@ -286,23 +291,29 @@ def _look_at_script(path: str, setting: str) -> dict[str, Any]:
 
 
 def is_left_over(name: str) -> bool:
-    """Whether a file's name is one that editors and installers leave: sed -i's, backups, swap files, dpkg's and rpm's."""
-    return bool(re.fullmatch(r"sed[A-Za-z0-9]{6}|.*~|\..*\.sw.|#.*#|.*\.(bak|orig|rej|rpmnew|rpmsave|dpkg-\w+|tmp)", name))
+    """Whether a file's name is one that editors and installers leave: sed -i's, backups, swap files, dpkg's and "
+    "rpm's.
+    """
+    return bool(
+        re.fullmatch(r"sed[A-Za-z0-9]{6}|.*~|\..*\.sw.|#.*#|.*\.(bak|orig|rej|rpmnew|rpmsave|dpkg-\w+|tmp)", name)
+    )
 
 
-def judge_answers(context: Context, facts: Facts) -> list[Finding]:
+def _judge_answers(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["slurm"]
     if not seen["is_here"]:
         return [NO_SLURM.found()]
-    return [NO_ANSWER.found(reason=seen["reason"].rstrip("."), conf=seen["conf"] or "nowhere")] if seen["reason"] else []
+    return (
+        [NO_ANSWER.found(reason=seen["reason"].rstrip("."), conf=seen["conf"] or "nowhere")] if seen["reason"] else []
+    )
 
 
-def judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
+def _judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
     value = facts["slurm"]["settings"].get("hash_val", "Match")
     return [] if value.startswith(("Match", "(null)")) else [CONF_DIFFERS.found()]
 
 
-def judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
+def _judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["slurm"]
     script = seen["settings"].get("taskprolog", "")
     if script in _UNSET:
@@ -314,13 +325,15 @@ def judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
     return [TASK_PROLOG_TWICE.found(conf=seen["conf"])] if is_ours and "task_prolog.d/slurm-fsx" in script else []
 
 
-def judge_times(context: Context, facts: Facts) -> list[Finding]:
+def _judge_times(context: Context, facts: Facts) -> list[Finding]:
     settings, conf = _settings(facts)
     deadline_s = context.config["prolog.deadline"]
     least_s = deadline_s + 5
     common = {"deadline": deadline_s, "least": least_s, "conf": conf}
     found = []
-    limits = {name: seconds(settings, name.lower()) for name in ("PrologTimeout", "EpilogTimeout", "PrologEpilogTimeout")}
+    limits = {
+        name: seconds(settings, name.lower()) for name in ("PrologTimeout", "EpilogTimeout", "PrologEpilogTimeout")
+    }
     # From 25.05 on, PrologEpilogTimeout stands for both.
     if not any(limits.values()):
         found.append(NO_TIME_LIMIT.found(setting="PrologEpilogTimeout", **common))
@@ -340,7 +353,7 @@ def judge_times(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_flags(context: Context, facts: Facts) -> list[Finding]:
+def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
     settings, conf = _settings(facts)
     text = settings.get("prologflags", "")
     flags = {flag.strip().lower() for flag in text.split(",")}
@@ -351,7 +364,7 @@ def judge_flags(context: Context, facts: Facts) -> list[Finding]:
     return [*found, SERIAL.found()] if "serial" in flags else found
 
 
-def judge_scripts(context: Context, facts: Facts) -> list[Finding]:
+def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
     settings, _ = _settings(facts)
     scripts: dict[str, dict[str, Any]] = facts["scripts"]
     found = []
@@ -367,7 +380,7 @@ def judge_scripts(context: Context, facts: Facts) -> list[Finding]:
     return found
 
 
-def judge_nodes(context: Context, facts: Facts) -> list[Finding]:
+def _judge_nodes(context: Context, facts: Facts) -> list[Finding]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, state, reason in facts["slurm-nodes"]:
         if _DRAINED.search(reason):
@@ -398,13 +411,13 @@ PROBES = (
     Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),
 )
 CHECKS = (
-    Check("slurm-answers", "slurmctld answers", ("slurm",), judge_answers, (NO_SLURM, NO_ANSWER)),
-    Check("slurm-conf", "slurm.conf here is slurmctld's", ("slurm",), judge_same_conf, (CONF_DIFFERS,)),
+    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_ANSWER)),
+    Check("slurm-conf", "slurm.conf here is slurmctld's", ("slurm",), _judge_same_conf, (CONF_DIFFERS,)),
     Check(
         "slurm-nodes",
         "no node was drained by a prolog, an epilog or a step that would not die",
         ("slurm-nodes",),
-        judge_nodes,
+        _judge_nodes,
         (DRAINED,),
         HEAD,
     ),
@@ -412,7 +425,7 @@ CHECKS = (
         "prolog-scripts",
         "Slurm runs our prolog and epilog, and nothing by mistake",
         ("slurm", "scripts"),
-        judge_scripts,
+        _judge_scripts,
         (NO_SCRIPT, NOT_RUNNABLE, STRANGE_FILE),
         COMPUTE,
     ),
@@ -420,15 +433,15 @@ CHECKS = (
         "prolog-times",
         "Slurm's time limits leave room for a prolog",
         ("slurm",),
-        judge_times,
+        _judge_times,
         (NO_TIME_LIMIT, TOO_SHORT, BATCH_START, MESSAGE, UNKILLABLE),
     ),
-    Check("prolog-flags", "prologs run when a job gets its nodes", ("slurm",), judge_flags, (NO_ALLOC, SERIAL)),
+    Check("prolog-flags", "prologs run when a job gets its nodes", ("slurm",), _judge_flags, (NO_ALLOC, SERIAL)),
     Check(
         "task-prolog",
         "no TaskProlog runs inside containers",
         ("slurm", "plugstack"),
-        judge_task_prolog,
+        _judge_task_prolog,
         (TASK_PROLOG, TASK_PROLOG_TWICE),
     ),
 )
