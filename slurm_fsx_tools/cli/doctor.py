@@ -8,11 +8,11 @@ import pwd
 import shutil
 import sys
 import time
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
 
-from .. import __version__
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..provision.doctor import live, nodes
@@ -78,7 +78,7 @@ def doctor(
             if fixes:
                 findings, facts = _diagnose(checks, context, is_live, line)
         if line:
-            known = nodes.identity(__version__, facts)
+            known = nodes.identity(_version(), facts)
             click.echo(nodes.format_line(context.node, findings, known, time.time()))
             return
         found = [Folded(finding, [context.node]) for finding in findings]
@@ -86,7 +86,7 @@ def doctor(
     if as_json:
         about = {
             "node": "" if node_set else context.node,
-            "version": __version__,
+            "version": _version(),
             "user": _user(),
             "elapsed_s": round(elapsed_s, 3),
         }
@@ -144,6 +144,10 @@ def _paint(text: str, colour: str) -> str:
     if "NO_COLOR" in os.environ:
         return text
     return click.style(text, bold=True) if colour == "bold" else click.style(text, fg=colour)
+
+
+def _version() -> str:
+    return version("slurm-fsx-tools")
 
 
 def _user() -> str:

@@ -211,10 +211,12 @@ def _judge_folders(context: Context, facts: Facts) -> list[Finding]:
     top = seen.get("")
     if top and top["mode"] & stat.S_IWOTH and not top["mode"] & stat.S_ISVTX:
         found.append(OPEN_TOP.found(path=top["path"], mode=f"{top['mode']:04o}"))
-    for name in USERS:
-        if name in seen and seen[name]["mode"] & stat.S_IWOTH and not seen[name]["mode"] & stat.S_ISVTX:
-            found.append(NOT_STICKY.found(path=seen[name]["path"], mode=f"{seen[name]['mode']:04o}"))
-    return found
+    shared = [seen[name] for name in USERS if name in seen]
+    return found + [
+        NOT_STICKY.found(path=each["path"], mode=f"{each['mode']:04o}")
+        for each in shared
+        if each["mode"] & stat.S_IWOTH and not each["mode"] & stat.S_ISVTX
+    ]
 
 
 def _is_closed(folder: dict[str, Any] | None) -> bool:

@@ -67,9 +67,7 @@ def _gather_fuse(context: Context, facts: Facts) -> Any:
 
 
 def _gather_overlay(context: Context, facts: Facts) -> Any:
-    """Try to mount an overlay; an empty text where it works. As an ordinary user, see whether the kernel has it "
-    "loaded.
-    """
+    """Try to mount an overlay: an empty text where it works. As an ordinary user, see whether the kernel has it."""
     if os.geteuid() != 0:
         with open(f"{context.proc}/filesystems") as file:
             if any(line.split()[-1] == "overlay" for line in file):

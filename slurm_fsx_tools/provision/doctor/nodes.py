@@ -240,7 +240,7 @@ _SEEN: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("Pyxis", "plugins", _first_of("pyxis", "pyxis")),
     ("the SPANK plugin's Slurm", "plugins", _first_of("slurm_fsx", "built")),
     ("enroot", "enroot", lambda seen: str(seen["version"])),
-    *((name, "checksums", lambda seen, name=name: str(seen[name])) for name in _FILES),  # type: ignore[misc]
+    *((name, "checksums", lambda seen, name=name: str(seen[name])) for name in _FILES),
 )
 PROBES = (Probe("checksums", "configuration files", _gather_checksums, after=("slurm", "plugstack")),)
 NEEDS = ("slurm-version", "plugins", "enroot", "checksums")

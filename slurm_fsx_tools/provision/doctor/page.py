@@ -55,8 +55,7 @@ This page is made from the checks' own texts: `slurm-fsx doctor --page >docs/doc
 def format_page() -> str:
     """Give the page's text, in Markdown."""
     lines = [_HEAD.rstrip("\n"), "", "| symptom | checks |", "|---|---|"]
-    for symptom in SYMPTOMS:
-        lines.append(f"| {symptom.name} | {', '.join(f'[{name}](#{name})' for name in symptom.checks)} |")
+    lines += [f"| {each.name} | {', '.join(f'[{name}](#{name})' for name in each.checks)} |" for each in SYMPTOMS]
     lines += ["", "## Checks"]
     roles = {HEAD: " On the head node.", COMPUTE: " On compute nodes."}
     for check in CHECKS:

@@ -155,7 +155,7 @@ def _flatten(lines: list[list[Any]], files: list[str]) -> list[dict[str, Any]]:
 
 def _gather_plugins(context: Context, facts: Facts) -> Any:
     """Look at every plugin's file: there, whose, built for which Slurm."""
-    found = {}
+    found: dict[str, Any] = {}
     folders = facts["slurm"]["settings"].get("plugindir", "").split(":")
     for line in facts["plugstack"]["lines"]:
         name = line["plugin"]
@@ -209,11 +209,12 @@ def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_files(stack: dict[str, Any], facts: Facts) -> list[Finding]:
-    found = []
     plugins = facts["plugins"]
-    for line in stack["lines"]:
-        if not plugins[line["plugin"]]["path"]:
-            found.append(NO_FILE.found(conf=line["conf"], number=line["number"], plugin=line["plugin"]))
+    found = [
+        NO_FILE.found(conf=line["conf"], number=line["number"], plugin=line["plugin"])
+        for line in stack["lines"]
+        if not plugins[line["plugin"]]["path"]
+    ]
     is_configless = "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
     for include in stack["includes"]:
         place = {"conf": include["conf"], "number": include["number"], "pattern": include["pattern"]}

@@ -94,9 +94,11 @@ def _not_checked(found: Sequence[Folded], width: int, many: bool, paint: Callabl
     lines = []
     for (reason, nodes), checks in groups.items():
         where = f"{nodes}: " if nodes else ""
-        text = textwrap.wrap(f"{where}{reason} [{', '.join(checks)}]", max(20, width - _INDENT), break_on_hyphens=False)
-        lines.append(paint(f"{UNKNOWN:<{_INDENT}}", COLOURS[UNKNOWN]) + text[0])
-        lines += [" " * _INDENT + line for line in text[1:]]
+        wrapped = textwrap.wrap(
+            f"{where}{reason} [{', '.join(checks)}]", max(20, width - _INDENT), break_on_hyphens=False
+        )
+        lines.append(paint(f"{UNKNOWN:<{_INDENT}}", COLOURS[UNKNOWN]) + wrapped[0])
+        lines += [" " * _INDENT + line for line in wrapped[1:]]
     return [*lines, ""] if lines else []
 
 

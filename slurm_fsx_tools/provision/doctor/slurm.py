@@ -291,9 +291,7 @@ def _look_at_script(path: str, setting: str) -> dict[str, Any]:
 
 
 def is_left_over(name: str) -> bool:
-    """Whether a file's name is one that editors and installers leave: sed -i's, backups, swap files, dpkg's and "
-    "rpm's.
-    """
+    """Whether a file's name is one that editors and installers leave: sed -i's, backups, swap files, rpm's."""
     return bool(
         re.fullmatch(r"sed[A-Za-z0-9]{6}|.*~|\..*\.sw.|#.*#|.*\.(bak|orig|rej|rpmnew|rpmsave|dpkg-\w+|tmp)", name)
     )
