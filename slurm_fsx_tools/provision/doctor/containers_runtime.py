@@ -20,6 +20,7 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 _ENROOT_CONF = "https://github.com/NVIDIA/enroot/blob/master/doc/configuration.md"
 _PATHS = ("RUNTIME", "DATA", "CACHE", "TEMP")
 _LOCAL_PATHS = ("RUNTIME", "DATA")
+_LARGE_PATHS = ("DATA", "CACHE", "TEMP")
 _DEFAULTS = {"RUNTIME": "/run/enroot", "DATA": "/var/lib/enroot", "CACHE": "", "TEMP": "/tmp"}  # noqa: S108  # enroot's
 _ASK_S = 2.5
 _LEAST_BYTES = 20 << 30
@@ -114,8 +115,13 @@ def parse_enroot_conf(text: str) -> dict[str, str]:
 
 
 def fixed_part(path: str) -> str:
-    """Give the part of a path that is the same for all users: ``/var/lib/enroot`` of ``/var/lib/enroot/$(id -u)``."""
+    """Give the part of a path that is the same for all users: ``/var/lib/enroot`` of ``/var/lib/enroot/$(id -u)``.
+
+    Empty where there is none, as in ``${HOME}/.cache``.
+    """
     head = re.split(r"[$`~]", path, maxsplit=1)[0]
+    if not head:
+        return ""
     return path.rstrip("/") if head == path else head.rpartition("/")[0] or "/"
 
 
@@ -190,6 +196,7 @@ def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
         return []
     seen, folders, known = facts["enroot-conf"], facts["enroot-folders"], mounts(facts)
     found = []
+    told: set[int] = set()
     for name, path in seen["paths"].items():
         mount = mount_of(fixed_part(path), known) if path.startswith("/") else None
         is_below_fsx = f"{path}/".startswith(f"{context.config['fsx.root'].rstrip('/')}/")
@@ -205,7 +212,8 @@ def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
             found.append(NO_PATH.found(folder=folder, name=name))
         elif is_for_each and not mode & stat.S_IWOTH:
             found.append(CLOSED_PATH.found(folder=folder, name=name, mode=f"{mode:04o}"))
-        elif name in ("DATA", "CACHE", "TEMP") and free_bytes < _LEAST_BYTES:
+        elif name in _LARGE_PATHS and free_bytes < _LEAST_BYTES and free_bytes not in told:
+            told.add(free_bytes)  # several folders of one file system are one trouble
             found.append(SMALL_PATH.found(path=folder, name=name, free=f"{free_bytes / _GIB:.1f} GiB"))
     return found
 

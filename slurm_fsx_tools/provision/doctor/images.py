@@ -73,10 +73,9 @@ IMPORT_DIED = IMPORT_FAILED._replace(
 def _gather(context: Context, facts: Facts) -> Any:
     store = Store(context.config.below_fsx("containers"))
     begun_s = time.monotonic()
-    try:
-        listing = list_images(store, context.config, context.now_s)
-    except FileNotFoundError:
+    if not os.path.isdir(store.folder):
         return {"images": 0, "looked": 0, "damaged": [], "aliases": [], "index": "missing"}
+    listing = list_images(store, context.config, context.now_s)
     catalogue = Catalogue(store.folder)
     damaged = [[each.file, each.reason, ""] for each in listing.rejects]
     looked = 0

@@ -100,9 +100,12 @@ def _gather_user_namespaces(context: Context, facts: Facts) -> Any:
         except FileNotFoundError:
             continue
     if os.geteuid() == 0:
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
+        try:
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
+        except OSError:
+            pass  # in a container whose root is somebody else outside, and may be tried as it is
     libc = ctypes.CDLL(None, use_errno=True)
     done = libc.unshare(_NEWUSER)
     return {"reason": "" if done == 0 else os.strerror(ctypes.get_errno()), "settings": settings}

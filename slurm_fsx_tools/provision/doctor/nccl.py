@@ -35,7 +35,7 @@ UNTRUSTED = Trouble(
     "chown -R root {folder} && chmod -R go-w {folder}",
 )
 INCOMPLETE = Trouble(
-    WARNING, "{folder}: {note}.", "Jobs may lack a part of their NCCL environment.", "slurm-fsx nccl env --explain"
+    WARNING, "{note}.", "Jobs may lack a part of their NCCL environment.", "slurm-fsx nccl env --explain"
 )
 BROKEN = Trouble(
     PROBLEM,
@@ -93,7 +93,7 @@ def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
         return [NOT_INSTALLED.found(folder=folder)]
     if not seen["is_trusted"]:
         return [UNTRUSTED.found(folder=folder, reason="; ".join(seen["notes"]).rstrip(".") or "its owner is not root")]
-    return [INCOMPLETE.found(folder=folder, note=note.rstrip(".")) for note in seen["notes"]]
+    return [INCOMPLETE.found(note=f"{note[:1].upper()}{note[1:]}".rstrip(".")) for note in seen["notes"]]
 
 
 def _judge_files(context: Context, facts: Facts) -> list[Finding]:

@@ -56,14 +56,14 @@ LITTLE_ROOM = Trouble(
 )
 LEFT_OVERS = Trouble(
     WARNING,
-    "{number} things of ended jobs are left here: {things}.",
+    "Left here by ended jobs ({number}): {things}.",
     "They take room, and mounts keep images from being removed.",
     "slurm-fsx containers cleanup",
     is_safe=True,
 )
 STALE_ENV = Trouble(
     WARNING,
-    "{folder} has files of {number} jobs that have ended: {jobs}.",
+    "{folder} still has files of ended jobs ({number}): {jobs}.",
     "Their epilogs did not run to the end. What these jobs have mounted counts as in use until the files go.",
     "find {files} -mmin +9 -delete",
     is_safe=True,

@@ -145,7 +145,7 @@ def _flatten(lines: list[list[Any]], files: list[str]) -> list[dict[str, Any]]:
     by_file = dict(zip(files, lines))
 
     def walk(conf: str) -> list[dict[str, Any]]:
-        found = []
+        found: list[dict[str, Any]] = []
         for each in by_file.pop(conf, []):
             found += walk(each[0]) if isinstance(each, tuple) else [each]
         return found

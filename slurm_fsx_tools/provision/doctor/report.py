@@ -90,10 +90,10 @@ def _not_checked(found: Sequence[Folded], width: int, many: bool, paint: Callabl
     for finding, nodes in found:
         if finding.severity == UNKNOWN:
             reason = finding.finding.removeprefix(_NOT_CHECKED)
-            groups.setdefault((reason, fold(nodes) if many else ""), []).append(finding.check)
+            where = f"{fold(nodes)}: " if many else ""
+            groups.setdefault((reason, where), []).append(finding.check)
     lines = []
-    for (reason, nodes), checks in groups.items():
-        where = f"{nodes}: " if nodes else ""
+    for (reason, where), checks in groups.items():
         wrapped = textwrap.wrap(
             f"{where}{reason} [{', '.join(checks)}]", max(20, width - _INDENT), break_on_hyphens=False
         )

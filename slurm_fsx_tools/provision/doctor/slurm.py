@@ -193,7 +193,7 @@ def seconds(settings: Mapping[str, str], key: str) -> float | None:
     """Give a time, as ``10 sec`` or ``10``; None where it is not set."""
     text = settings.get(key, "").strip()
     match = re.match(r"[0-9]+", text)
-    return None if text in _UNSET or match is None else float(match[0])
+    return None if match is None or match[0] in _UNSET else float(match[0])
 
 
 def _add(found: dict[str, str], key: str, value: str) -> None:
