@@ -5,7 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import InvalidName
-from . import containers_runtime, fsx, images, kernel, monitoring, mounts, nccl, node, nodes, plugstack, slurm, trust
+from . import (
+    containers_runtime,
+    fsx,
+    images,
+    kernel,
+    monitoring,
+    mounts,
+    nccl,
+    node,
+    nodes,
+    plugstack,
+    settings,
+    slurm,
+    trust,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +38,21 @@ CHECKS: tuple[Check, ...] = (
     *trust.CHECKS,
     *node.CHECKS,
 )
-_SUBJECTS = (mounts, fsx, slurm, plugstack, containers_runtime, kernel, images, nccl, monitoring, trust, node, nodes)
+_SUBJECTS = (
+    mounts,
+    settings,
+    fsx,
+    slurm,
+    plugstack,
+    containers_runtime,
+    kernel,
+    images,
+    nccl,
+    monitoring,
+    trust,
+    node,
+    nodes,
+)
 PROBES: dict[str, Probe] = {probe.name: probe for subject in _SUBJECTS for probe in subject.PROBES}
 
 

@@ -80,10 +80,11 @@ def _gather(context: Context, facts: Facts) -> Any:
     damaged = [[each.file, each.reason, ""] for each in listing.rejects]
     looked = 0
     for image in sorted(listing.images, key=lambda each: -each.modified_s):
-        if time.monotonic() - begun_s > _LOOK_S:
+        left_s = _LOOK_S - (time.monotonic() - begun_s)
+        if left_s <= 0:
             break
+        seen = verify(image.stem, store, catalogue, True, lambda _: None, limit_s=left_s)
         looked += 1
-        seen = verify(image.stem, store, catalogue, True, lambda _: None)
         if seen is not None and seen.problem:
             damaged.append([seen.file, seen.problem, seen.record.uri if seen.record else ""])
     return {

@@ -11,7 +11,7 @@ from ...node.journal import printable
 from ...slurm.commands import own_environment
 from ...slurm.srun import is_busy_answer, run_one_task
 from .findings import NOTE, OK, PROBLEM, UNKNOWN, Extra, Finding, Trouble, Unseen
-from .slurm import slurm_program
+from .settings import slurm_program
 
 if TYPE_CHECKING:
     from .findings import Context, Facts

@@ -17,7 +17,7 @@ from ...process import is_running, kernel
 from ...shared_lock import Candidate, generations
 from .findings import COMPUTE, HEAD, NOTE, WARNING, Check, Finding, Probe, Trouble, Unseen
 from .mounts import mount_of, mounts
-from .slurm import ask
+from .settings import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,36 +5,19 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shutil
 import stat
-import subprocess
 from typing import TYPE_CHECKING, Any
 
-from ...errors import SlurmUnavailable
 from ...node_sets import fold
-from ...slurm.commands import own_environment
 from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
+from .settings import UNSET, ask, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from .findings import Context, Facts
 
 _MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
 _GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
-_UNSET = ("65534", "4294967294", "(null)", "")
-"""What ``scontrol show config`` has for times that are not set: NO_VAL16 and NO_VAL."""
-
-_PATH = "/opt/slurm/bin:/opt/slurm/sbin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
-"""Where Slurm is looked for besides PATH; ParallelCluster's is in /opt/slurm, which root's PATH need not have."""
-
-_ASK_S = 3.0
-_CONF_FILES = (
-    *("/etc/slurm/slurm.conf", "/opt/slurm/etc/slurm.conf", "/usr/local/etc/slurm.conf", "/etc/slurm-llnl/slurm.conf"),
-    *("/run/slurm/conf/slurm.conf", "/var/spool/slurmd/conf-cache/slurm.conf"),
-)
-
 _DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
 
 NO_SLURM = Trouble(
@@ -157,96 +140,6 @@ DRAINED = Trouble(
 )
 
 
-def slurm_program(name: str) -> str:
-    """Give the path of one of Slurm's programs.
-
-    Raises:
-        SlurmUnavailable: it is not here.
-    """
-    path = shutil.which(name) or shutil.which(name, path=_PATH)
-    if path is None:
-        raise SlurmUnavailable(f"{name} is not installed here", hint="run this where Slurm's commands are")
-    return path
-
-
-def parse_settings(text: str) -> dict[str, str]:
-    """Read what ``scontrol show config`` prints: keys in lower case; ``Prolog[0]`` and so on joined by commas."""
-    found: dict[str, str] = {}
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if equals:
-            _add(found, key, value)
-    return found
-
-
-def parse_conf(text: str) -> dict[str, str]:
-    """Read the settings of a slurm.conf, whose keys stand in any case; nodes and partitions are left out."""
-    found: dict[str, str] = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        key, equals, value = line.partition("#")[0].strip().partition("=")
-        if equals and " " not in key.strip() and not key.lower().startswith(("nodename", "partitionname", "downnodes")):
-            _add(found, key, value.strip('"'))
-    return found
-
-
-def seconds(settings: Mapping[str, str], key: str) -> float | None:
-    """Give a time, as ``10 sec`` or ``10``; None where it is not set."""
-    text = settings.get(key, "").strip()
-    match = re.match(r"[0-9]+", text)
-    return None if match is None or match[0] in _UNSET else float(match[0])
-
-
-def _add(found: dict[str, str], key: str, value: str) -> None:
-    name = re.sub(r"\[[0-9]+\]$", "", key.strip().lower())
-    text = value.strip()
-    found[name] = f"{found[name]},{text}" if name in found and key.rstrip().endswith("]") else text
-
-
-def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
-    """Run one of Slurm's commands; give what it printed.
-
-    Raises:
-        SlurmUnavailable: it is not here, or fails, or does not end in time.
-    """
-    try:
-        done = subprocess.run(
-            [slurm_program(command[0]), *command[1:]],
-            env=own_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(
-            f"{command[0]} gave no answer within {limit_s:g} s", hint="see: scontrol ping"
-        ) from error
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
-        raise SlurmUnavailable(said[0], hint="see: scontrol ping")
-    return done.stdout
-
-
-def _gather_slurm(context: Context, facts: Facts) -> Any:
-    conf = os.environ.get("SLURM_CONF") or next((path for path in _CONF_FILES if os.path.exists(path)), "")
-    try:
-        settings = parse_settings(ask(["scontrol", "show", "config"]))
-        return {"settings": settings, "conf": settings.get("slurm_conf") or conf, "reason": "", "is_here": True}
-    except SlurmUnavailable as error:
-        is_here = shutil.which("scontrol") is not None or shutil.which("scontrol", path=_PATH) is not None
-        settings = {}
-        if conf:
-            with open(conf, errors="replace") as file:
-                settings = parse_conf(file.read())
-        return {"settings": settings, "conf": conf, "reason": error.message, "is_here": is_here}
-
-
-def _gather_version(context: Context, facts: Facts) -> Any:
-    return ask(["scontrol", "-V"]).split()[-1]
-
-
 def _gather_nodes(context: Context, facts: Facts) -> Any:
     if facts["slurm"]["reason"]:
         raise Unseen("slurmctld gives no answer")
@@ -272,7 +165,7 @@ def _gather_scripts(context: Context, facts: Facts) -> Any:
     found = {}
     for setting in ("prolog", "epilog"):
         patterns = facts["slurm"]["settings"].get(setting, "")
-        for pattern in patterns.split(",") if patterns not in _UNSET else []:
+        for pattern in patterns.split(",") if patterns not in UNSET else []:
             for path in sorted(glob.glob(pattern.strip())):
                 found[path] = _look_at_script(path, setting)
     return found
@@ -314,7 +207,7 @@ def _judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
 def _judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["slurm"]
     script = seen["settings"].get("taskprolog", "")
-    if script in _UNSET:
+    if script in UNSET:
         return []
     plugins = [line["plugin"] for line in facts["plugstack"]["lines"]]
     if any("pyxis" in os.path.basename(plugin) for plugin in plugins):
@@ -358,7 +251,7 @@ def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
     found = []
     # Contain implies Alloc, as X11 does by way of Contain.
     if not flags & {"alloc", "contain", "x11"}:
-        found.append(NO_ALLOC.found(flags=text if text not in _UNSET else "not set", conf=conf))
+        found.append(NO_ALLOC.found(flags=text if text not in UNSET else "not set", conf=conf))
     return [*found, SERIAL.found()] if "serial" in flags else found
 
 
@@ -369,7 +262,7 @@ def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
     for setting in ("Prolog", "Epilog"):
         patterns = settings.get(setting.lower(), "")
         if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
-            found.append(NO_SCRIPT.found(setting=setting, patterns="not set" if patterns in _UNSET else patterns))
+            found.append(NO_SCRIPT.found(setting=setting, patterns="not set" if patterns in UNSET else patterns))
     for path, each in scripts.items():
         if is_left_over(os.path.basename(path)):
             found.append(STRANGE_FILE.found(path=path))
@@ -402,8 +295,6 @@ def _settings(facts: Facts) -> tuple[dict[str, str], str]:
 
 
 PROBES = (
-    Probe("slurm", "slurmctld", _gather_slurm, limit_s=5.0),
-    Probe("slurm-version", "scontrol", _gather_version, limit_s=4.0),
     Probe(ROLES, "the list of processes", _gather_roles),
     Probe("scripts", "the folder of prologs", _gather_scripts, after=("slurm",)),
     Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
@@ -65,6 +66,18 @@ def test_an_image_whose_folders_cannot_be_read_is_a_problem(machine: Machine, ca
     image.write_bytes(data)
     (finding,) = machine.find("images")
     assert "unsquashfs ended with" in finding.finding
+
+
+def test_an_image_that_takes_too_long_to_read_is_not_called_damaged(
+    machine: Machine, catalogue: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        program = Path(folder, "unsquashfs")
+        program.write_text("#!/bin/sh\nexec sleep 600\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+        assert not machine.find("images")
 
 
 def test_an_index_that_is_missing_or_old_is_a_note_that_can_be_fixed(machine: Machine, catalogue: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
-from slurm_fsx_tools.provision.doctor.slurm import is_left_over, parse_conf, parse_settings, seconds
+from slurm_fsx_tools.provision.doctor.settings import parse_conf, parse_settings, seconds
+from slurm_fsx_tools.provision.doctor.slurm import is_left_over
 
 from .conftest import Machine
 
