@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, importer, node, plugin, steps
+from . import catalogue, containers, doctor, importer, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -29,6 +29,7 @@ def main() -> None:
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
             *containers.measure(folder / "containers"),
+            *doctor.measure(folder / "doctor"),
         ]
     show(figures)
     write(figures, RESULT)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import pytest
 
 from lab.nccl_version import install_version
-from lab.node import Daemon
 
 from .conftest import COMMAND, Site, make_site, plugstack
 
@@ -108,27 +105,17 @@ def test_a_hung_fsx_is_a_problem_and_the_rest_is_checked(site: Site) -> None:
 
 
 def test_a_hung_slurmctld_is_a_problem_and_the_rest_is_checked(site: Site) -> None:
-    with stopped(site.cluster.slurmctld):
+    site.cluster.slurmctld.pause()
+    try:
         document = doctor(site, "n1")
+    finally:
+        site.cluster.slurmctld.go_on()
     found = wrong(document)
     assert document["code"] == 2
     assert "scontrol gave no answer within 3 s" in found["slurm-answers"][0]
     # By the file, as far as it goes.
     assert "prolog-flags" not in found
     assert "plugstack" not in found
-
-
-@contextlib.contextmanager
-def stopped(daemon: Daemon) -> Iterator[None]:
-    """Have a daemon hang."""
-    parent = int(Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(") ")[2].split()[1])
-    os.kill(daemon.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        # nsenter, which brought it into its node, has stopped along with it.
-        for pid in (parent, daemon.pid):
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_lines_of_plugstack_in_the_wrong_order_are_a_problem(site: Site) -> None:
