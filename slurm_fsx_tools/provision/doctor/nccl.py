@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .findings import Context, Facts
 
 _LIMIT_S = 1.5
+_FSTAB = ".fstab"
+"""How files in enroot's mounts.d end."""
 
 NOT_INSTALLED = Trouble(
     WARNING,
@@ -46,14 +48,19 @@ BROKEN = Trouble(
 DOUBTFUL = BROKEN._replace(severity=WARNING)
 NO_SESSION = Trouble(
     WARNING,
-    "Sessions by SSH do not get the shared NCCL: {files} not as it should be.",
+    "Sessions by SSH do not get the shared NCCL: {file} is not as it should be.",
     "Programs that users start by hand on this node use another NCCL than their jobs do.",
     "slurm-fsx nccl apply-here",
     is_safe=True,
 )
-NO_FRAGMENT = NO_SESSION._replace(
-    text="Containers do not see the shared NCCL: {files} not as it should be.",
-    why="enroot mounts {folder} into containers by these files; an image without an NCCL of its own then has none.",
+NO_MOUNT = NO_SESSION._replace(
+    text="Containers do not see the shared NCCL: nothing in {file} mounts {folder}.",
+    why="enroot mounts into containers what is listed there; an image without an NCCL of its own then has none.",
+)
+NO_HOOK = NO_SESSION._replace(
+    severity=NOTE,
+    text="Containers that somebody starts by hand do not find the shared NCCL: {file} is not as it should be.",
+    why="Those of jobs have it from the SPANK plugin; enroot start alone goes by this file.",
 )
 
 
@@ -81,7 +88,23 @@ def _gather_files(context: Context, facts: Facts) -> Any:
 
 
 def _gather_session(context: Context, facts: Facts) -> Any:
-    return lacking(context.config, f"{context.home}/share/slurm-fsx", context.etc)
+    files = lacking(context.config, f"{context.home}/share/slurm-fsx", context.etc)
+    is_mounted = _mounts_nccl(f"{context.etc}/enroot/mounts.d", context.config.below_fsx("nccl"))
+    # A site may have a line of its own for it.
+    return [path for path in files if not (is_mounted and path.endswith(_FSTAB))]
+
+
+def _mounts_nccl(folder: str, target: str) -> bool:
+    try:
+        names = [name for name in os.listdir(folder) if name.endswith(_FSTAB)]
+    except FileNotFoundError:
+        return False
+    for name in names:
+        with open(f"{folder}/{name}", errors="replace") as file:
+            lines = [line.partition("#")[0].split() for line in file]
+        if any(len(words) > 1 and f"{target}/".startswith(f"{words[1].rstrip('/')}/") for words in lines):
+            return True
+    return False
 
 
 def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
@@ -119,14 +142,13 @@ def _judge_session(context: Context, facts: Facts) -> list[Finding]:
     if not context.config["nccl.enabled"] or not facts["nccl"]["is_there"]:
         return []
     folder = context.config.below_fsx("nccl")
-    fragments = [path for path in facts["session"] if "/enroot/" in path]
-    others = [path for path in facts["session"] if path not in fragments]
-    found = [NO_SESSION.found(files=_are(others), folder=folder)] if others else []
-    return [*found, NO_FRAGMENT.found(files=_are(fragments), folder=folder)] if fragments else found
-
-
-def _are(paths: list[str]) -> str:
-    return f"{' and '.join(paths)} {'is' if len(paths) == 1 else 'are'}"
+    found = []
+    for path in facts["session"]:
+        if path.endswith(_FSTAB):
+            found.append(NO_MOUNT.found(file=os.path.dirname(path), folder=folder))
+        else:
+            found.append((NO_HOOK if "/hooks.d/" in path else NO_SESSION).found(file=path))
+    return found
 
 
 PROBES = (
@@ -154,7 +176,7 @@ CHECKS = (
         "sessions by SSH and containers get the shared NCCL",
         ("nccl", "session"),
         _judge_session,
-        (NO_SESSION, NO_FRAGMENT),
+        (NO_SESSION, NO_MOUNT, NO_HOOK),
         COMPUTE,
     ),
 )

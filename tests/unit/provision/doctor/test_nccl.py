@@ -102,10 +102,25 @@ def test_sessions_and_containers_need_files_in_etc(machine: Machine, checkout: P
     assert f"Sessions by SSH do not get the shared NCCL: {machine.etc}/profile.d/nccl-shared.sh is" in finding.finding
     assert (finding.command, finding.is_safe) == ("slurm-fsx nccl apply-here", True)
     (machine.etc / "enroot").mkdir()
-    _, containers = machine.find("nccl-reach")
-    assert "Containers do not see the shared NCCL" in containers.finding
+    found = {finding.finding.partition(":")[0]: finding.severity for finding in machine.find("nccl-reach")}
+    assert found == {
+        "Sessions by SSH do not get the shared NCCL": WARNING,
+        "Containers do not see the shared NCCL": WARNING,
+        "Containers that somebody starts by hand do not find the shared NCCL": NOTE,
+    }
     put(machine)
     assert not machine.find("nccl-reach")
+
+
+def test_a_site_may_mount_the_shared_nccl_by_a_line_of_its_own(machine: Machine, checkout: Path, folder: Path) -> None:
+    share(machine, checkout)
+    put(machine)
+    (machine.etc / "enroot/mounts.d").mkdir(parents=True)
+    for line, is_well in ((f"#{folder} {folder} none", False), (f"{folder} {folder} none bind", True)):
+        (machine.etc / "enroot/mounts.d/site.fstab").write_text(f"{line}\n")
+        assert any("nothing in" in text for text in machine.texts("nccl-reach")) != is_well
+    (machine.etc / "enroot/mounts.d/site.fstab").write_text(f"{machine.fsx} {machine.fsx} none rbind\n")
+    assert not any("nothing in" in text for text in machine.texts("nccl-reach"))
 
 
 def test_a_file_in_etc_that_was_changed_is_told(machine: Machine, checkout: Path, folder: Path) -> None:
