@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..provision.doctor.fixing import Fixed
 
 _NODE_S = 30.0
+_SLURM_S = 8.0
 _WIDEST = 120
 
 
@@ -124,7 +125,7 @@ def _ask_nodes(context: Context, node_set: str, by: str | None, arguments: Seque
     from .nccl.apply import choose_nodes, make_transport
 
     transport = make_transport(by or context.config["nccl.apply_by"], context.config["nccl.fan_out"], _NODE_S)
-    chosen = choose_nodes(node_set, transport)
+    chosen = choose_nodes(node_set, transport, _SLURM_S)
     reports: list[nodes.NodeReport] = []
     command = [f"{context.home}/bin/slurm-fsx", "doctor", "--line", *arguments]
     results = roll_out(chosen, command, transport, nodes.reader(reports, time.time), lambda _: None)

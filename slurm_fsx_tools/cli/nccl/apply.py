@@ -30,6 +30,7 @@ from ...provision.rollout import (
 )
 from ...shared_fs import SharedFs
 from ...slurm.choice import choose_client
+from ...slurm.commands import TIMEOUT_S
 from ...slurm_state import SlurmNode
 from ..containers.text import load_config, print_table
 
@@ -175,23 +176,25 @@ def _choose(node_set: str | None, failed: bool, state: str, transport: Transport
     """Give the nodes to do, as Slurm has them now."""
     if failed:
         left = unfinished(state)
-        return _known(left, transport, is_strict=False) if left else []
+        return _known(left, transport, False) if left else []
     return choose_nodes(node_set, transport)
 
 
-def choose_nodes(node_set: str | None, transport: Transport) -> list[SlurmNode]:
-    """Give the nodes of a set, all without one, as Slurm has them now.
+def choose_nodes(node_set: str | None, transport: Transport, timeout_s: float = TIMEOUT_S) -> list[SlurmNode]:
+    """Give the nodes of a set, all without one, as Slurm has them now; it is given that time to answer.
 
     Raises:
         InvalidName: it is no set, or Slurm has no such node.
         SlurmUnavailable: it does not answer, and is needed.
     """
-    return _known(None if node_set is None else expand(node_set), transport, is_strict=True)
+    return _known(None if node_set is None else expand(node_set), transport, True, timeout_s)
 
 
-def _known(wanted: list[str] | None, transport: Transport, is_strict: bool) -> list[SlurmNode]:
+def _known(
+    wanted: list[str] | None, transport: Transport, is_strict: bool, timeout_s: float = TIMEOUT_S
+) -> list[SlurmNode]:
     try:
-        known = {node.name: node for node in choose_client().nodes()}
+        known = {node.name: node for node in choose_client(timeout_s).nodes()}
     except SlurmUnavailable:
         # Over ssh, nodes that somebody names can be reached without Slurm.
         if wanted is None or transport.name != "ssh":

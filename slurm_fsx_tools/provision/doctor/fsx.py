@@ -89,6 +89,7 @@ OPEN_FOLDER = Trouble(
     "Whoever can write there runs code as everybody whose jobs read it, root's prologs included; root refuses to read "
     "it, so jobs get nothing of it.",
     "chmod go-w {path}",
+    is_safe=True,
 )
 STRANGE_OWNER = Trouble(
     PROBLEM,
@@ -101,6 +102,7 @@ OPEN_TOP = OPEN_FOLDER._replace(
     text="{path} can be written by everybody (mode {mode}), and lets them rename what others have there.",
     why="Any user can put another folder in the place of containers or nccl, and so run code as everybody.",
     command="chmod 1777 {path}",
+    is_safe=False,
 )
 NOT_STICKY = Trouble(
     WARNING,

@@ -28,13 +28,15 @@ _HEAD = """\
 ```
 
 It changes nothing without `--fix`, takes a second or two where all is well, and never more than ten, whatever hangs:
-each question is asked in a process of its own with a time limit, and what hangs is itself a finding. Run it as root; it
-works for everybody, and says what it could not see. A check counts on those nodes where it means something: by their
-daemons it tells head node and compute nodes apart.
+each question is asked in a process of its own with a time limit, and what hangs is itself a finding. (`--node` waits
+for nodes, 30 s for each, and `--live` for a job of its own, a minute at most.) Run it as root; it works for everybody,
+and says what it could not see. A check counts on those nodes where it means something: by their daemons it tells head
+node and compute nodes apart.
 
 Each finding says what is wrong, why it counts, and the command that mends it. `--fix` runs that very command, without a
-shell, where this page says "safe", and looks again. With `--node`, each node runs its own doctor, by a small job
-(`--by srun`) or over ssh, and equal findings are one line with a set of nodes.
+shell, where this page says "safe" (modes only where nobody could put a link in the way), and looks again. With `--node`,
+each node runs its own doctor, by a small job (`--by srun`) or over ssh, and equal findings are one line with a set of
+nodes.
 
 It exits with 0 if all is well (notes, and what could not be checked, included), 1 if there are warnings, and 2 if there
 are problems.

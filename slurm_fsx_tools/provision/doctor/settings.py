@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
-from ...slurm.commands import own_environment
+from ...slurm import commands
 from .findings import Probe
 
 if TYPE_CHECKING:
@@ -76,30 +75,12 @@ def _add(found: dict[str, str], key: str, value: str) -> None:
 
 
 def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
-    """Run one of Slurm's commands; give what it printed.
+    """Run one of Slurm's commands, wherever it is; give what it printed.
 
     Raises:
         SlurmUnavailable: it is not here, or fails, or does not end in time.
     """
-    try:
-        done = subprocess.run(
-            [slurm_program(command[0]), *command[1:]],
-            env=own_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SlurmUnavailable(
-            f"{command[0]} gave no answer within {limit_s:g} s", hint="see: scontrol ping"
-        ) from error
-    if done.returncode != 0:
-        said = done.stderr.strip().splitlines()[-1:] or [f"ended with {done.returncode}"]
-        raise SlurmUnavailable(said[0], hint="see: scontrol ping")
-    return done.stdout
+    return commands.ask((slurm_program(command[0]), *command[1:]), limit_s)
 
 
 def _gather_slurm(context: Context, facts: Facts) -> Any:

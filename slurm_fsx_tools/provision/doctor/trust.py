@@ -22,6 +22,7 @@ OPEN_FILE = Trouble(
     "Root reads or runs it on every node and for every job: whoever writes there is root. Where root looks, it "
     "refuses it, and works without.",
     "chmod go-w {path}",
+    is_safe=True,
 )
 STRANGE_OWNER = Trouble(
     PROBLEM,
