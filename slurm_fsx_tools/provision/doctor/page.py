@@ -34,7 +34,7 @@ and says what it could not see. A check counts on those nodes where it means som
 node and compute nodes apart.
 
 Each finding says what is wrong, why it counts, and the command that mends it. `--fix` runs that very command, without a
-shell, where this page says "safe" (modes only where nobody could put a link in the way), and looks again. With `--node`,
+shell, where this page says "safe" (modes only where nobody could plant a link), and looks again. With `--node`,
 each node runs its own doctor, by a small job (`--by srun`) or over ssh, and equal findings are one line with a set of
 nodes.
 
