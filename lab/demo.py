@@ -19,11 +19,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from .cluster import HOME, Cluster, Job
+from .dcgm import DcgmExporter
 from .errors import LabError
 from .images import make_image
 from .nccl import VERSION, install_nccl
 from .node import CHECKOUT
-from .prometheus import TARGETS, Prometheus, Target
+from .prometheus import TARGETS, Prometheus, Sample, Target, package_database
 
 OLDER, NEWEST = IMAGES = ("nvcr.io_nvidia_pytorch-24.01-py3", "nvcr.io_nvidia_pytorch-24.03-py3")
 IN_CONTAINER = CHECKOUT / "examples/pytorch.sbatch"
@@ -38,6 +39,10 @@ EXPECTED = {
     "NCCL_VERSION": VERSION,
 }
 
+_GPUS = 2
+_BUSY_PERCENT = 87
+# Nobody waits for a minute in a demo.
+_IMPATIENCE = "monitoring: {scrape_interval: 1, refresh_interval: 1}\n"
 _MEANINGS = {"default": "unless the user sets it", "prepend": "in front of what is there"}
 _PLUGSTACK = f"optional {HOME}/lib/slurm/spank_slurm_fsx.so runtime=bwrap"
 # Stands in prolog.d and epilog.d: the epilog removes the job's environment file, and Slurm logs whole seconds.
@@ -90,6 +95,37 @@ class Observation(NamedTuple):
             raise LabError(f"job {job.id} left no {Path(error.filename).name} on {node}\n{cluster.report()}") from None
 
 
+class GpuUse(NamedTuple):
+    """What Prometheus knew of a GPU while a job had it, and whether it was gone with the job."""
+
+    job: Job
+    query: str
+    answer: Sample
+    is_gone: bool
+
+    @classmethod
+    def of(cls, cluster: Cluster, prometheus: Prometheus, dcgm: DcgmExporter) -> GpuUse:
+        """Run a job on a GPU of n1 that is pretended to be busy, ask, and end the job.
+
+        Raises:
+            LabError: Prometheus did not come to know of it.
+        """
+        job = cluster.sbatch("#!/bin/sh\nexec sleep 600\n", "--gres=gpu:1", "--nodelist=n1")
+        dcgm.set(0, DCGM_FI_DEV_GPU_UTIL=_BUSY_PERCENT)
+        query = 'slurm_fsx:job_gpu_utilization{node="n1", gpu="0"}'
+        cluster.wait_until(
+            lambda: [sample.value for sample in prometheus.query(query)] == [_BUSY_PERCENT / 100],
+            "Prometheus knows which job uses the GPU",
+        )
+        [answer] = prometheus.query(query)
+        cluster.cancel(job)
+        try:
+            cluster.wait_until(lambda: not prometheus.query(query), "Prometheus has forgotten the job")
+        except LabError:
+            return cls(job, query, answer, False)
+        return cls(job, query, answer, True)
+
+
 class Demo:
     """One run: what took how long, and what did not hold.
 
@@ -122,9 +158,11 @@ class Demo:
         with self.timed("start a Slurm cluster of two nodes"):
             cluster = start_cluster(folder)
         with cluster:
-            with self.timed("fill /fsx, start Prometheus"):
+            with self.timed("fill /fsx, set Prometheus up"):
                 fill_fsx(cluster)
-                prometheus = Prometheus.start(cluster)
+                cluster.head.write("/etc/slurm-fsx/config.yaml", _IMPATIENCE)
+                dcgm = {name: DcgmExporter.start(node, _GPUS) for name, node in cluster.nodes.items()}
+                prometheus = Prometheus.install(cluster)
             with self.timed("submit two scripts"):
                 inside = cluster.sbatch(IN_CONTAINER.read_text())
                 outside = cluster.sbatch(ON_HOST.read_text())
@@ -133,6 +171,8 @@ class Demo:
             with self.timed("see both nodes in Prometheus"):
                 cluster.wait_until(lambda: prometheus.up() == set(cluster.nodes), "both nodes up in Prometheus")
                 targets = prometheus.targets()
+            with self.timed("run a job on a GPU, and ask Prometheus for it"):
+                gpu_use = GpuUse.of(cluster, prometheus, dcgm["n1"])
             self.stage = "report"
             seen = {name: Observation.of(cluster, name, inside) for name in cluster.nodes}
             self.report_job(cluster, inside, states[inside.id])
@@ -140,6 +180,7 @@ class Demo:
             self.report_host_script(cluster, outside, states[outside.id])
             self.report_files(cluster, inside, seen)
             self.report_targets(targets)
+            self.report_gpu_use(gpu_use)
             self.report_times(seen)
 
     def report_job(self, cluster: Cluster, job: Job, state: str) -> None:
@@ -210,6 +251,19 @@ class Demo:
         self.rule("what Prometheus sees")
         self.console.print(table)
 
+    def report_gpu_use(self, use: GpuUse) -> None:
+        """Show what Prometheus said of a GPU that a job had."""
+        self.expect(use.is_gone, f"Prometheus still has job {use.job.id}, which has ended")
+        labels = use.answer.labels
+        self.expect(labels["jobid"] == str(use.job.id), f"the GPU's job is {labels['jobid']}, not {use.job.id}")
+        self.rule("which job uses this GPU, at what utilisation")
+        self.console.print(use.query, markup=False, soft_wrap=True)
+        table = self.table("job", "user", "node", "GPU", "UUID", "utilisation")
+        table.add_row(
+            labels["jobid"], labels["user"], labels["node"], labels["gpu"], labels["UUID"], f"{use.answer.value:.0%}"
+        )
+        self.console.print(table)
+
     def report_times(self, seen: dict[str, Observation]) -> None:
         """Show what took how long."""
         table = self.table("stage", "seconds")
@@ -253,6 +307,8 @@ def start_cluster(folder: Path) -> Cluster:
         plugstack=[_PLUGSTACK],
         prolog=[scripts["prolog"]],
         epilog=[scripts["epilog"]],
+        gpus=_GPUS,
+        binds=[package_database()],
     )
 
 

@@ -277,7 +277,7 @@ class Node:
         """
         if self._hung_fs is None:
             arguments = [
-                *self._python(),
+                *self.python(),
                 str(CHECKOUT / "lab/hung_fs.py"),
                 "/fsx",
                 *(["--killable"] if killable else []),
@@ -296,7 +296,7 @@ class Node:
             self._hung_fs = None
             self.run(["umount", "--lazy", "/fsx"])
 
-    def _python(self) -> list[str]:
+    def python(self) -> list[str]:
         """The interpreter as the node has it; one below /usr may be another release's there."""
         interpreter = os.path.realpath(sys.executable)
         return ["/usr/bin/python3" if interpreter.startswith("/usr/bin/") else interpreter, "-I", "-S"]

@@ -130,3 +130,11 @@ class LockTimeout(SlurmFsxError):
 
 class LockLost(SlurmFsxError):
     """Another process has, or may have, taken a lock over from this one."""
+
+
+class NotHere(SlurmFsxError):
+    """A step of set-up that this machine has no use for, or no means: no systemd runs, say."""
+
+
+class StepFailed(SlurmFsxError):
+    """A step of set-up that did not do what it should."""

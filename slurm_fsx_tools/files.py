@@ -99,12 +99,18 @@ def read_all(fd: int, path: str, limit_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None:
+def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE, dir_fd: int | None = None) -> None:
     """Replace a file's content so that a reader sees the old one or the new one, never a part.
 
     The temporary name starts with a dot and ends with this node's name and the process id, so that nodes that share the
     folder have each their own; it stands in the same folder, and is gone when this raises. The data is not flushed to
     disk: after a power cut the file may be empty, never after a killed process.
+
+    Args:
+        path: The file.
+        data: Its content from now on.
+        mode: Who may read it.
+        dir_fd: The opened folder that `path` is relative to, where others could change the way to it.
 
     Raises:
         OSError: the folder is missing, read-only or full.
@@ -113,11 +119,11 @@ def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None
     temporary = os.path.join(folder, f".{name}.{os.uname().nodename}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        fd = os.open(temporary, flags, mode)
+        fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     except FileExistsError:
         # A process with our id died half-way; nobody else can own this name.
-        os.unlink(temporary)
-        fd = os.open(temporary, flags, mode)
+        os.unlink(temporary, dir_fd=dir_fd)
+        fd = os.open(temporary, flags, mode, dir_fd=dir_fd)
     try:
         try:
             view = memoryview(data)
@@ -126,9 +132,9 @@ def write_atomically(path: str, data: bytes, mode: int = WORLD_READABLE) -> None
             os.fchmod(fd, mode)  # whatever the umask was
         finally:
             os.close(fd)
-        os.rename(temporary, path)
+        os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
-        os.unlink(temporary)
+        os.unlink(temporary, dir_fd=dir_fd)
         raise
 
 

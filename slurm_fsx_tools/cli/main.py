@@ -19,6 +19,7 @@ GROUPS = {
     "doctor": Entry(f"{__package__}.doctor", "doctor", "Find out what is wrong, why it counts, and what mends it."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
+    "setup": Entry(f"{__package__}.setup", "setup", "Set up the head node, compute nodes and Slurm's hooks."),
 }
 
 

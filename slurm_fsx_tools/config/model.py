@@ -176,8 +176,28 @@ SETTINGS = (
         "Local folder that dcgm-exporter reads jobs from: DCGM_HPC_JOB_MAPPING_DIR. Off where empty: its label "
         "multiplies every GPU's series by jobs, and slurm_fsx_job_gpu_info joins without that.",
     ),
+    Setting(
+        "monitoring.state_dir",
+        "path",
+        "/var/lib/slurm-fsx/monitoring",
+        "Local folder, root's, for what the head node's `monitoring sync` has seen.",
+    ),
     Setting("monitoring.label_limit", "count", 128, "How many characters of a job's name or account a metric carries."),
     Setting("monitoring.prometheus_url", "str", "http://127.0.0.1:9090", "Where commands ask Prometheus."),
+    Setting(
+        "monitoring.prometheus_listen",
+        "str",
+        "127.0.0.1:9090",
+        "Where the Prometheus that is set up here listens: it asks nobody for a password, so on loopback.",
+    ),
+    Setting("monitoring.scrape_interval", "seconds", 15.0, "How often Prometheus asks each exporter."),
+    Setting(
+        "monitoring.refresh_interval",
+        "seconds",
+        30.0,
+        "How often Prometheus reads the nodes' files of targets: on Lustre nothing tells it that they have changed.",
+    ),
+    Setting("monitoring.alertmanagers", "list", [], "Where Prometheus sends its alerts: HOST:PORT each."),
     Setting("monitoring.retention", "days", 30.0, "How long the Prometheus that is set up here keeps samples."),
     Setting(
         "cloudwatch.log_group",

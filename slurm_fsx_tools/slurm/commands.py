@@ -45,12 +45,22 @@ class CommandClient:
         return jobs
 
     def cluster_name(self) -> str:
+        return self._configured("ClusterName")
+
+    def controller_address(self) -> str:
+        """Give ``HOST:PORT`` of the first slurmctld; empty where there is no answer."""
+        host = self._configured("SlurmctldHost[0]").partition("(")[0]  # "head", "head(10.0.0.254)"
+        port = self._configured("SlurmctldPort").partition("-")[0]  # "6817", "6820-6829": it listens on each
+        return f"{host}:{port}" if host and port.isdigit() else ""
+
+    def _configured(self, key: str) -> str:
+        """Give a value of Slurm's configuration; empty where it has none, or does not answer."""
         try:
             lines = self._ask("scontrol", "show", "config").splitlines()
         except SlurmUnavailable:
             return ""
-        keys = (line.partition("=") for line in lines)
-        return next((value.strip() for key, _, value in keys if key.strip() == "ClusterName"), "")
+        pairs = (line.partition("=") for line in lines)
+        return next((value.strip() for name, _, value in pairs if name.strip() == key), "")
 
     def gpu_types(self, partition: str = "") -> list[str]:
         """Give the types of GPUs in a partition's nodes, or in all, as gres.conf calls them, e.g. ``h100``.
@@ -106,6 +116,11 @@ class CommandFailed(SlurmUnavailable):
     def is_controllers(self) -> bool:
         """Whether it is slurmctld that does not answer: no other way of asking does better then."""
         return "slurm_load_" in self.message or "contact slurm controller" in self.message
+
+    @property
+    def is_about_unknown_job(self) -> bool:
+        """Whether Slurm said that it knows no such job, or not any more."""
+        return "Invalid job id" in self.message
 
 
 def ask(command: tuple[str, ...], timeout_s: float) -> str:

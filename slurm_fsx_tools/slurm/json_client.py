@@ -38,7 +38,13 @@ class JsonClient(CommandClient):
         return [job for job in found if job.state not in ENDED]
 
     def job(self, job_id: int) -> SlurmJob | None:
-        found = records.jobs(self._ask_json("squeue", "--all", "--states=all", f"--jobs={job_id}", "--json"))
+        try:
+            text = self._ask_json("squeue", "--all", "--states=all", f"--jobs={job_id}", "--json")
+        except CommandFailed as error:
+            if error.is_about_unknown_job:
+                return None
+            raise
+        found = records.jobs(text)
         return next((job for job in found if job.id == job_id), None)
 
     def _ask_json(self, *command: str) -> str:

@@ -56,7 +56,7 @@ def _nodes(pyslurm: Any) -> list[dict[str, Any]]:
     return [
         {
             "name": node.name,
-            "state": node.state.split("+"),
+            "state": _state(node),
             "gres": ",".join(f"{name}:{count}" for name, count in (node.configured_gres or {}).items()),
             "partitions": list(node.partitions or ()),
             "active_features": list(node.active_features or ()),
@@ -64,6 +64,13 @@ def _nodes(pyslurm: Any) -> list[dict[str, Any]]:
         }
         for node in pyslurm.Nodes.load().values()
     ]
+
+
+def _state(node: Any) -> list[str]:
+    """Give the words of a node's state; that it is only partly allocated is for the reader to find out."""
+    words = str(node.state).split("+")
+    is_mixed = 0 < (node.allocated_cpus or 0) < (node.effective_cpus or 0)
+    return ["MIXED" if word == "ALLOCATED" and is_mixed else word for word in words]
 
 
 def _jobs(pyslurm: Any) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ class TextClient(CommandClient):
         try:
             found = self._jobs("--states=all", f"--jobs={job_id}")
         except CommandFailed as error:
-            if "Invalid job id" in error.message:
+            if error.is_about_unknown_job:
                 return None
             raise
         return next((job for job in found if job.id == job_id), None)
@@ -113,7 +113,7 @@ def read_jobs(text: str, word: str) -> list[SlurmJob]:
                     nodes=_value(nodes),
                     node_count=node_count,
                     # What --gpus asked for is not told here.
-                    gpus=count_gpus(_value(gres)) * node_count,
+                    gpus=count_gpus(_value(gres)) * node_count if _value(nodes) else 0,
                     start_time_s=_seconds(start),
                     end_time_s=_seconds(end),
                 )

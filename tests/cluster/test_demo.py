@@ -27,6 +27,9 @@ def test_the_demo_shows_the_main_job_and_leaves_nothing(checkout: Path) -> None:
         "/fsx/nccl/lib:/usr/local/lib",
         "n1:9100  up",
         "n2:9100  up",
+        "n1:9400  up",
+        'slurm_fsx:job_gpu_utilization{node="n1", gpu="0"}',
+        "87%",
         "nvcr.io_nvidia_pytorch-24.01-py3 (2 tasks)",
     ):
         assert shown in done.stdout

@@ -6,7 +6,12 @@ import click
 
 from ..lazy import Entry, LazyGroup
 
-ENTRIES: dict[str, Entry] = {}
+ENTRIES = {
+    "install": Entry(f"{__package__}.install", "install", "Have Prometheus run on the head node."),
+    "register": Entry(f"{__package__}.register", "register", "Tell Prometheus what this node exports."),
+    "serve": Entry(f"{__package__}.serve", "serve", "Offer targets by HTTP, and a page that shows how the cluster is."),
+    "sync": Entry(f"{__package__}.sync", "sync", "Keep Prometheus' targets as Slurm's nodes are."),
+}
 
 
 @click.group(cls=LazyGroup, entries=ENTRIES)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.errors import SlurmUnavailable
-from slurm_fsx_tools.slurm import CommandClient
+from slurm_fsx_tools.slurm.commands import CommandClient, Partition
 
 
 @pytest.fixture
@@ -80,62 +80,6 @@ def sinfo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("word", "takes_jobs", "is_down", "is_powered_off"),
-    [
-        pytest.param("idle", True, False, False, id="idle"),
-        pytest.param("mixed", True, False, False, id="mixed"),
-        pytest.param("allocated", True, False, False, id="allocated"),
-        pytest.param("mixed-", True, False, False, id="planned"),
-        pytest.param("allocated+", True, False, False, id="with a completing job"),
-        pytest.param("idle*", False, True, False, id="no answer"),
-        pytest.param("down*", False, True, False, id="down"),
-        pytest.param("drained", False, False, False, id="drained"),
-        pytest.param("draining@", False, False, False, id="draining, to be rebooted"),
-        pytest.param("idle~", False, False, True, id="powered off"),
-        pytest.param("mixed#", False, False, True, id="powering up"),
-        pytest.param("powered_down", False, True, True, id="a newer release's word"),
-        pytest.param("inval", False, False, False, id="a word nobody knows"),
-    ],
-)
-def test_a_nodes_state_says_what_can_be_done_with_it(
-    sinfo, word: str, takes_jobs: bool, is_down: bool, is_powered_off: bool
-) -> None:
-    (node,) = sinfo(f"n1|{word}|all*|up|(null)").nodes()
-    assert (node.takes_jobs, node.is_down, node.is_powered_off) == (takes_jobs, is_down, is_powered_off)
-
-
-def test_a_node_is_given_once_with_its_default_partition(sinfo) -> None:
-    nodes = sinfo("n1|idle|big|up|(null)\nn1|idle|all*|up|(null)\nn2|idle|old|inact|(null)\nn2|idle|big|up|(null)")
-    assert [(node.name, node.partition) for node in nodes.nodes()] == [("n1", "all"), ("n2", "big")]
-
-
-def test_a_node_in_no_partition_that_is_up_takes_no_job(sinfo) -> None:
-    (node,) = sinfo("n1|idle|all*|down|(null)").nodes()
-    assert not node.takes_jobs
-
-
-@pytest.mark.parametrize(
-    ("gres", "gpus"),
-    [
-        pytest.param("(null)", 0, id="none"),
-        pytest.param("gpu:8", 8, id="plain"),
-        pytest.param("gpu:a100:8(S:0-1)", 8, id="type and sockets"),
-        pytest.param("gpu:a100:4(S:0),gpu:t4:2(S:1),nic:16", 6, id="two types, and another thing"),
-        pytest.param("nic:16", 0, id="another thing alone"),
-    ],
-)
-def test_a_nodes_gpus_are_counted(sinfo, gres: str, gpus: int) -> None:
-    (node,) = sinfo(f"n1|idle|all*|up|{gres}").nodes()
-    assert node.gpus == gpus
-
-
-@pytest.mark.parametrize("answer", ["slurm is busy", "n1|idle", "|idle|all|up|(null)"])
-def test_an_answer_that_is_no_list_of_nodes_does_not_pass_for_one(sinfo, answer: str) -> None:
-    with pytest.raises(SlurmUnavailable, match="sinfo answered"):
-        sinfo(answer).nodes()
-
-
-@pytest.mark.parametrize(
     ("text", "types"),
     [
         pytest.param("(null)", [], id="none"),
@@ -146,3 +90,24 @@ def test_an_answer_that_is_no_list_of_nodes_does_not_pass_for_one(sinfo, answer:
 )
 def test_types_of_gpus_are_read_from_generic_resources(sinfo, text: str, types: list[str]) -> None:
     assert sinfo(text).gpu_types("gpu") == types
+
+
+@pytest.mark.parametrize("release", ["22.05", "24.11", "26.05"])
+def test_partitions_say_whether_they_take_jobs(squeue, data: Path, release: str) -> None:
+    client = squeue(f"cat {data}/{release}/partitions.txt")
+    assert client.partitions() == {
+        "all": Partition("all", is_up=True, is_default=True),
+        "old": Partition("old", is_up=False, is_default=False),
+        "big": Partition("big", is_up=True, is_default=False),
+    }
+
+
+def test_an_answer_that_is_no_list_of_partitions_does_not_pass_for_one(squeue) -> None:
+    with pytest.raises(SlurmUnavailable, match="scontrol answered 'slurm is busy'"):
+        squeue("echo slurm is busy").partitions()
+    assert squeue("echo No partitions in the system").partitions() == {}
+
+
+@pytest.mark.parametrize(("said", "release"), [("slurm-wlm 22.05.8", (22, 5)), ("slurm 24.11.5-1", (24, 11))])
+def test_the_release_is_that_of_the_commands(sinfo, said: str, release: tuple[int, int]) -> None:
+    assert sinfo(said).release() == release

@@ -1,0 +1,119 @@
+"""``slurm-fsx setup head``: the head node, and what all nodes share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import click
+
+from ...config.origin import DEFAULT_PATH
+from ...config.snapshot import load_snapshot
+from ...errors import SlurmFsxError
+from ...files import read_trusted
+from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, cluster_config_step, head_node_steps
+from ...provision.installation import Installation
+from ...provision.prometheus import RECORD as PROMETHEUS
+from ...provision.prometheus import plan_prometheus, set_up_prometheus
+from ...provision.steps import Record
+from ...shared_fs import SharedFs
+from ..monitoring.install import make_setup
+from .text import (
+    ROOT,
+    carry_out,
+    complain,
+    dry_run_option,
+    finish,
+    force_option,
+    options,
+    print_plan,
+    report,
+    runtime_option,
+    slurm_conf_here,
+)
+
+if TYPE_CHECKING:
+    from ...config.model import Config
+    from ...provision.steps import Outcome, Step
+
+_IMPORT_TIMEOUT_S = 60.0
+
+
+@click.command()
+@options(
+    dry_run_option,
+    force_option,
+    click.option("--allow-unmounted", is_flag=True, help="Make the tree even where no file system is mounted."),
+    click.option("--images/--no-images", default=True, help="Whether images are downloaded, in the background."),
+    click.option("--prometheus/--no-prometheus", default=True, help="Whether Prometheus is set up here."),
+    runtime_option,
+)
+def head(dry_run: bool, force: bool, allow_unmounted: bool, images: bool, prometheus: bool, runtime: str) -> None:
+    """Set up the head node.
+
+    Makes the tree on the shared file system (containers, scripts, config, logs, nccl, datasets, checkpoints, results,
+    monitoring), installs scripts, the list of images and the configuration in there, our lines around Pyxis's in
+    plugstack.conf, the timer that keeps Prometheus' targets as Slurm's nodes are, and Prometheus; then starts the
+    download of images in the background. Users write to datasets, checkpoints, results and logs/training alone.
+
+    Exits with 1 where a step failed; the others are done all the same.
+    """
+    config = load_snapshot(DEFAULT_PATH).config
+    installation = Installation.find()
+    if not allow_unmounted:
+        check_mounted(config["fsx.root"], SharedFs(config["fsx.root"], config["fsx.timeout"]))
+    conf = slurm_conf_here()
+
+    def make_steps(record: Record) -> list[Step]:
+        steps = head_node_steps(config, installation, conf, _read(DEFAULT_PATH) or "", runtime)
+        return [*steps, *cluster_config_step(_read(config.below_fsx(CLUSTER_CONFIG)))]
+
+    outcome = carry_out(RECORD, make_steps, dry_run=dry_run, force=force)
+    if outcome is not None:
+        load_snapshot(DEFAULT_PATH)
+    if prometheus:
+        try:
+            _set_up_prometheus(config, outcome, force=force)
+        except SlurmFsxError as error:
+            complain(error)
+    if outcome is None:
+        return
+    finish(outcome)
+    if images:
+        _start_download(installation)
+
+
+def _set_up_prometheus(config: Config, outcome: Outcome | None, *, force: bool) -> None:
+    setup = make_setup(config)
+    if outcome is None:
+        print_plan(plan_prometheus(setup, Record.read(PROMETHEUS, ROOT)))
+        return
+    with Record.open(PROMETHEUS, ROOT) as record:
+        outcome.events += set_up_prometheus(setup, record, force=force, report=report).events
+
+
+def _start_download(installation: Installation) -> None:
+    """Start bringing the listed images; whatever is wrong with that, the head node is set up."""
+    command = [f"{installation.home}/bin/slurm-fsx", "containers", "sync", "--background"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_IMPORT_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        complain(SlurmFsxError(f"the download of images did not start: {error}", hint=f"run: {' '.join(command)}"))
+        return
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"it ended with {done.returncode}"
+        complain(SlurmFsxError(f"the download of images did not start: {said}", hint=f"run: {' '.join(command)}"))
+    else:
+        click.echo("images are downloaded in the background; see: slurm-fsx containers status --watch")
+
+
+def _read(path: str) -> str | None:
+    try:
+        return read_trusted(path).decode()
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise SlurmFsxError(f"{os.path.basename(path)} is no text: {path}", hint="see slurm-fsx config check") from None

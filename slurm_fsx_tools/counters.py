@@ -1,0 +1,129 @@
+"""What this node's prologs and epilogs have come to, counted over processes: durations, and how many failed open.
+
+One small file of JSON below ``runtime_dir``, so counting begins anew with each boot. A count is a read and one write in
+place under a lock, which ends with its process: numbers only grow, so the text never gets shorter, and it is less than
+a page, which the kernel copies whole or not at all, whatever kills the process. `MISSES`, beside it, gets a byte from
+the SPANK plugin (``spank/miss.c``) for each step whose container had no image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import NamedTuple
+
+FILE = "counters.json"
+MISSES = "resolution-misses"
+
+BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of durations. A prolog takes about 0.05 s, a look at a slow ``/fsx`` 2 s, ``prolog.deadline`` is 10."""
+
+LOCK_S = 0.25
+"""How long a process waits for others to count: after that, its job is more urgent."""
+
+_LIMIT_BYTES = 4096
+
+
+class Tally(NamedTuple):
+    """What the runs of one act have come to."""
+
+    total_us: int
+    """How long they took together."""
+
+    failed_open: int
+    """How many of them went on without something."""
+
+    buckets: tuple[int, ...]
+    """How many took at most as long as each of BUCKETS_S, but longer than the one before; last, those beyond."""
+
+    def add(self, duration_s: float, failed: bool) -> Tally:
+        """Count one more."""
+        place = sum(duration_s > bound for bound in BUCKETS_S)
+        buckets = [count + (index == place) for index, count in enumerate(self.buckets)]
+        return Tally(self.total_us + max(0, round(duration_s * 1e6)), self.failed_open + failed, tuple(buckets))
+
+
+NOTHING = Tally(0, 0, (0,) * (len(BUCKETS_S) + 1))
+
+
+class Busy(OSError):
+    """Others have counted for as long as this process may wait."""
+
+
+def count(runtime_dir: str, act: str, duration_s: float, failed: bool) -> None:
+    """Count a run of an act.
+
+    Args:
+        runtime_dir: The folder of the counters.
+        act: ``prolog`` or ``epilog``.
+        duration_s: By the monotonic clock.
+        failed: Whether the job went on without something.
+
+    Raises:
+        OSError: the file cannot be written, or not be locked in LOCK_S.
+    """
+    fd = lock(f"{runtime_dir}/{FILE}")
+    try:
+        tallies = _read(fd)
+        tallies[act] = tallies.get(act, NOTHING).add(duration_s, failed)
+        os.pwrite(fd, json.dumps(tallies).encode(), 0)
+    finally:
+        os.close(fd)
+
+
+def read_counts(runtime_dir: str) -> dict[str, Tally]:
+    """Give what was counted, by act.
+
+    Raises:
+        OSError: as for `count`.
+    """
+    fd = lock(f"{runtime_dir}/{FILE}")
+    try:
+        return _read(fd)
+    finally:
+        os.close(fd)
+
+
+def read_misses(runtime_dir: str) -> int:
+    """Give how many steps had a container without an image."""
+    try:
+        return os.lstat(f"{runtime_dir}/{MISSES}").st_size
+    except OSError:
+        return 0
+
+
+def lock(path: str) -> int:
+    """Open a file of root's own, made if need be, and lock it until it is closed.
+
+    Raises:
+        OSError: it cannot be opened, or was not free in LOCK_S (Busy).
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        end = time.monotonic() + LOCK_S
+        while True:
+            try:
+                os.lockf(fd, os.F_TLOCK, 0)
+                return fd
+            except (BlockingIOError, PermissionError):  # lockf(3): EAGAIN or EACCES
+                if time.monotonic() > end:
+                    raise Busy(f"{path} is in use") from None
+            time.sleep(0.001)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _read(fd: int) -> dict[str, Tally]:
+    """Read the counters; what is no such file any more is emptied, and counting begins anew."""
+    data = os.pread(fd, _LIMIT_BYTES, 0)
+    try:
+        return {
+            act: Tally(int(total), int(failed), tuple(map(int, buckets)))
+            for act, (total, failed, buckets) in json.loads(data).items()
+            if len(buckets) == len(NOTHING.buckets)
+        }
+    except (ValueError, TypeError, AttributeError):
+        os.ftruncate(fd, 0)
+        return {}
