@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
 from ...slurm import commands
+from ..slurm_conf import CACHES, PLACES, read_slurm_conf
 from .findings import Probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..slurm_conf import SlurmConf
     from .findings import Context, Facts
 
 UNSET = ("65534", "4294967294", "(null)", "")
@@ -23,10 +25,6 @@ _PATH = "/opt/slurm/bin:/opt/slurm/sbin:/usr/local/bin:/usr/local/sbin:/usr/bin:
 """Where Slurm is looked for besides PATH; ParallelCluster's is in /opt/slurm, which root's PATH need not have."""
 
 _ASK_S = 3.0
-_CONF_FILES = (
-    *("/etc/slurm/slurm.conf", "/opt/slurm/etc/slurm.conf", "/usr/local/etc/slurm.conf", "/etc/slurm-llnl/slurm.conf"),
-    *("/run/slurm/conf/slurm.conf", "/var/spool/slurmd/conf-cache/slurm.conf"),
-)
 
 
 def slurm_program(name: str) -> str:
@@ -51,13 +49,10 @@ def parse_settings(text: str) -> dict[str, str]:
     return found
 
 
-def parse_conf(text: str) -> dict[str, str]:
-    """Read the settings of a slurm.conf, whose keys stand in any case; nodes and partitions are left out."""
-    found: dict[str, str] = {}
-    for line in text.replace("\\\n", " ").splitlines():
-        key, equals, value = line.partition("#")[0].strip().partition("=")
-        if equals and " " not in key.strip() and not key.lower().startswith(("nodename", "partitionname", "downnodes")):
-            _add(found, key, value.strip('"'))
+def settings_of(conf: SlurmConf) -> dict[str, str]:
+    """Give what slurm.conf and its includes say, as `parse_settings` gives it; scripts named twice joined by commas."""
+    found = {setting.key.lower(): setting.value for setting in conf.settings}
+    found.update({key: ",".join(each.value for each in conf.all(key)) for key in ("prolog", "epilog")})
     return found
 
 
@@ -84,16 +79,13 @@ def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
 
 
 def _gather_slurm(context: Context, facts: Facts) -> Any:
-    conf = os.environ.get("SLURM_CONF") or next((path for path in _CONF_FILES if os.path.exists(path)), "")
+    conf = os.environ.get("SLURM_CONF") or next((path for path in (*PLACES, *CACHES) if os.path.exists(path)), "")
     try:
         settings = parse_settings(ask(["scontrol", "show", "config"]))
         return {"settings": settings, "conf": settings.get("slurm_conf") or conf, "reason": "", "is_here": True}
     except SlurmUnavailable as error:
         is_here = shutil.which("scontrol") is not None or shutil.which("scontrol", path=_PATH) is not None
-        settings = {}
-        if conf:
-            with open(conf, errors="replace") as file:
-                settings = parse_conf(file.read())
+        settings = settings_of(read_slurm_conf(conf)) if conf else {}
         return {"settings": settings, "conf": conf, "reason": error.message, "is_here": is_here}
 
 

@@ -179,17 +179,7 @@ def own_commands() -> list[list[str]]:
     return sorted(line.split() for whole in found for line in whole.split("&&"))
 
 
-COMING = (["monitoring", "register"], ["setup", "hooks"], ["setup", "node"])
-"""Commands of parts that are still being built: what comes must be taken away here."""
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        pytest.param(words, id=" ".join(words), marks=[pytest.mark.xfail(strict=True)] if words[1:3] in COMING else [])
-        for words in own_commands()
-    ],
-)
+@pytest.mark.parametrize("words", own_commands(), ids=" ".join)
 def test_each_command_of_ours_exists_with_its_options(words: list[str]) -> None:
     command: click.Command = cli
     rest = words[1:]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
-from slurm_fsx_tools.provision.doctor.settings import parse_conf, parse_settings, seconds
+from slurm_fsx_tools.provision.doctor.settings import parse_settings, seconds, settings_of
 from slurm_fsx_tools.provision.doctor.slurm import is_left_over
+from slurm_fsx_tools.provision.slurm_conf import read_slurm_conf
 
 from .conftest import Machine
 
@@ -185,6 +186,12 @@ def test_settings_are_read_as_scontrol_prints_them() -> None:
     assert seconds({}, "prologtimeout") is None
 
 
-def test_settings_are_read_from_a_slurm_conf_in_any_case() -> None:
-    text = '# PrologFlags=None\nprologFLAGS=Alloc # yes\nNodeName=n1 CPUs=2\nTaskProlog="/a b"\nProlog=\\\n/etc/x\n'
-    assert parse_conf(text) == {"prologflags": "Alloc", "taskprolog": "/a b", "prolog": "/etc/x"}
+def test_settings_are_read_from_a_slurm_conf_and_its_includes(tmp_path: Path) -> None:
+    conf = tmp_path / "slurm.conf"
+    conf.write_text(
+        "# PrologFlags=None\nprologFLAGS=Alloc # yes\nNodeName=n1 CPUs=2\ninclude more\nProlog=\\\n/etc/x\n"
+    )
+    (tmp_path / "more").write_text('TaskProlog="/a"\nProlog=/etc/y/*\n')
+    found = settings_of(read_slurm_conf(str(conf)))
+    assert {key: found[key] for key in ("prologflags", "taskprolog")} == {"prologflags": "Alloc", "taskprolog": "/a"}
+    assert set(found["prolog"].split(",")) == {"/etc/x", "/etc/y/*"}
