@@ -18,12 +18,19 @@ from .conftest import Machine
 CHECKS = ("nccl-installed", "nccl-files")
 
 
-@pytest.fixture
-def folder(machine: Machine) -> Path:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version of NCCL, compiled once."""
     if not shutil.which("cc"):
         pytest.skip("needs a C compiler")
-    install_version(machine.fsx)
-    return machine.fsx / "nccl"
+    fsx = tmp_path_factory.mktemp("nccl")
+    install_version(fsx)
+    return fsx / "nccl"
+
+
+@pytest.fixture
+def folder(machine: Machine, built: Path) -> Path:
+    return shutil.copytree(built, machine.fsx / "nccl", symlinks=True)
 
 
 def test_a_whole_version_is_well(machine: Machine, folder: Path) -> None:

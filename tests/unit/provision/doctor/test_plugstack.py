@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,19 @@ from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, WARNING
 from .conftest import Machine
 
 SLURM_22 = 22 << 16 | 5 << 8 | 8
+
+
+@functools.cache
+def library(version: int | None) -> bytes:
+    """Compile a plugin for a release of Slurm, or one that does not say for which."""
+    number = "" if version is None else f"const unsigned int plugin_version = {version};\n"
+    source = f'{number}const char said[] = "pyxis: version v0.20.0";\nextern int undefined(void);\n'
+    source += "int slurm_spank_init(void) { return undefined(); }\n"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "plugin.so")
+        command = ["cc", "-shared", "-fPIC", "-Wl,-z,now", "-x", "c", "-", "-o", str(path)]
+        subprocess.run(command, input=source.encode(), check=True)
+        return path.read_bytes()
 
 
 class Stack:
@@ -36,11 +51,7 @@ class Stack:
 
     def plugin(self, name: str, version: int | None = SLURM_22) -> Path:
         path = self.folder / name
-        number = "" if version is None else f"const unsigned int plugin_version = {version};\n"
-        source = f'{number}const char said[] = "pyxis: version v0.20.0";\nextern int undefined(void);\n'
-        source += "int slurm_spank_init(void) { return undefined(); }\n"
-        command = ["cc", "-shared", "-fPIC", "-Wl,-z,now", "-x", "c", "-", "-o", str(path)]
-        subprocess.run(command, input=source.encode(), check=True)
+        path.write_bytes(library(version))
         return path
 
     def write(self, *lines: str, name: str = "plugstack.conf") -> None:
