@@ -15,7 +15,7 @@ from ...files import read_trusted
 from ...monitoring.exporters import answering, node_exporters
 from ...monitoring.targets import FOLDER
 from ...node_sets import fold
-from .findings import COMPUTE, HEAD, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
+from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,9 @@ _FAIL_OPEN = "slurm_fsx_fail_open_total"
 _HEALTH = "slurm_fsx_health.prom"
 _SLOW_SHARE = 0.5
 """Of prolog.deadline: at that rate, a busy day brings prologs that are cut off. The figure is ours."""
+
+_OFTEN_SHARE = 0.01
+"""Of the jobs that went on without something: more than bad luck now and then. Ours as well."""
 
 _WORSE_TIMES = 2.0
 _WORSE_S = 0.5
@@ -98,11 +101,12 @@ WORSE_PROLOGS = Trouble(
     "slurm-fsx doctor fsx-answers fsx-space",
 )
 FAILED_OPEN = Trouble(
-    WARNING,
-    "{number:g} times since its boot a {act} on this node went on without a part of its work.",
+    NOTE,
+    "{number:g} times since this node's boot a {act} went on without a part of its work; jobs since then: {total:g}.",
     "The jobs started, but some without NCCL, metrics or a site's plugin. The log says which, and why.",
     "journalctl -t slurm-fsx --priority warning",
 )
+OFTEN_FAILED_OPEN = FAILED_OPEN._replace(severity=WARNING)
 
 
 def parse_metrics(text: str, names: Sequence[str]) -> list[tuple[str, dict[str, str], float]]:
@@ -253,7 +257,11 @@ def _judge_durations(context: Context, facts: Facts) -> list[Finding]:
     if bound_s is not None and bound_s > _SLOW_SHARE * deadline_s:
         below = [bound for bound, _ in seen["buckets"] if bound < bound_s]
         found.append(SLOW_PROLOGS.found(seconds=max(below, default=0.0), deadline=deadline_s, root=root))
-    found += [FAILED_OPEN.found(act=act, number=number) for act, number in seen["failed"] if number]
+    total = max((count for _, count in seen["buckets"]), default=0.0)
+    for act, number in seen["failed"]:
+        if number:
+            trouble = OFTEN_FAILED_OPEN if number > _OFTEN_SHARE * total else FAILED_OPEN
+            found.append(trouble.found(act=act, number=number, total=total))
     return found
 
 
@@ -306,7 +314,7 @@ CHECKS = (
         "prologs on this node are far from their limit, and did all their work",
         ("health",),
         _judge_durations,
-        (SLOW_PROLOGS, FAILED_OPEN),
+        (SLOW_PROLOGS, FAILED_OPEN, OFTEN_FAILED_OPEN),
         COMPUTE,
     ),
     Check(

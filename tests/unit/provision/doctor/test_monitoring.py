@@ -16,22 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.provision.doctor.findings import PROBLEM, UNKNOWN, WARNING
+from slurm_fsx_tools.counters import count
+from slurm_fsx_tools.monitoring.health_metrics import publish_health
+from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
 from slurm_fsx_tools.provision.doctor.monitoring import parse_metrics, quantile
 
 from .conftest import Machine
-
-HEALTH = """\
-# HELP slurm_fsx_prolog_duration_seconds How long prologs took.
-# TYPE slurm_fsx_prolog_duration_seconds histogram
-slurm_fsx_prolog_duration_seconds_bucket{node="n1",le="0.1"} FAST
-slurm_fsx_prolog_duration_seconds_bucket{node="n1",le="5"} FAST
-slurm_fsx_prolog_duration_seconds_bucket{node="n1",le="10"} 100
-slurm_fsx_prolog_duration_seconds_bucket{node="n1",le="+Inf"} 100
-slurm_fsx_prolog_duration_seconds_sum{node="n1"} 12
-slurm_fsx_prolog_duration_seconds_count{node="n1"} 100
-slurm_fsx_fail_open_total{node="n1",act="prolog"} FAILED
-"""
 
 
 def free_port() -> int:
@@ -220,21 +210,24 @@ def test_prologs_that_get_slower_are_told_before_they_are_cut_off(machine: Machi
 
 
 @pytest.mark.parametrize(
-    ("fast", "failed", "said"),
+    ("fast", "slow", "failed", "said"),
     [
-        pytest.param(100, 0, [], id="fast"),
-        pytest.param(96, 0, [], id="few-slow"),
-        pytest.param(90, 0, ["5 % of the prologs on this node took more than 5 s."], id="slow"),
-        pytest.param(100, 3, ["3 times since its boot a prolog on this node went on"], id="failed-open"),
+        pytest.param(100, 0, 0, [], id="fast"),
+        pytest.param(96, 4, 0, [], id="few-slow"),
+        pytest.param(90, 10, 0, [(WARNING, "5 % of the prologs on this node took more than 5 s.")], id="slow"),
+        pytest.param(199, 0, 1, [(NOTE, "1 times since this node's boot a prolog went on")], id="failed-open"),
+        pytest.param(97, 0, 3, [(WARNING, "3 times since this node's boot a prolog went on")], id="failed-often"),
     ],
 )
 def test_prologs_tell_how_they_fared(
-    machine: Machine, textfiles: Path, fast: int, failed: int, said: list[str]
+    machine: Machine, textfiles: Path, fast: int, slow: int, failed: int, said: list[tuple[str, str]]
 ) -> None:
-    text = HEALTH.replace("FAST", str(fast)).replace("FAILED", str(failed))
-    (textfiles / "slurm_fsx_health.prom").write_text(text)
-    found = machine.texts("prolog-duration")
-    assert [text[: len(start)] for text, start in zip(found, said)] == said
+    for duration_s, number, is_failed in ((0.06, fast, False), (7.0, slow, False), (0.06, failed, True)):
+        for _ in range(number):
+            count(str(machine.run), "prolog", duration_s, is_failed)
+    publish_health(machine.context.config)
+    found = machine.find("prolog-duration")
+    assert [(each.severity, each.finding[: len(text)]) for each, (_, text) in zip(found, said)] == said
     assert len(found) == len(said)
 
 
