@@ -150,21 +150,25 @@ def _look_at_folders(context: Context, facts: Facts) -> Any:
 
 
 def _read_fstab(context: Context, facts: Facts) -> Any:
+    """Give the mount points of fstab, and where the shared file system's root leads if it is a link."""
+    root = context.config["fsx.root"].rstrip("/")
+    target = os.path.join(os.path.dirname(root), os.readlink(root)).rstrip("/") if os.path.islink(root) else ""
     try:
         with open(f"{context.etc}/fstab", errors="replace") as file:
             lines = [line.split("#")[0].split() for line in file]
     except FileNotFoundError:
-        return []
-    return [words[1] for words in lines if len(words) > 1]
+        lines = []
+    return {"points": [words[1] for words in lines if len(words) > 1], "target": target}
 
 
 def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
     root = context.config["fsx.root"].rstrip("/")
-    mount = mounted_at(root, mounts(facts))
+    point = facts["fstab"]["target"] or root
+    mount = mounted_at(point, mounts(facts))
     if mount is None:
-        if root in facts["fstab"]:
-            return [NOT_MOUNTED.found(root=root)]
-        return [NOT_IN_FSTAB.found(root=root, etc=context.etc)]
+        if point in facts["fstab"]["points"]:
+            return [NOT_MOUNTED.found(root=point)]
+        return [NOT_IN_FSTAB.found(root=point, etc=context.etc)]
     if "ro" in mount.line.split(" ")[5].split(","):
         return [READ_ONLY.found(root=root)]
     return [] if mount.is_shared or mount.kind.startswith("fuse") else [NOT_SHARED.found(root=root, kind=mount.kind)]

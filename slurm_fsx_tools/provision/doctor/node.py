@@ -37,6 +37,9 @@ _STALE_LOCK_S = 600.0
 
 _LOCKS_SHOWN = 3
 _SHOWN = 5
+_REMOVED_AT_ONCE = 50
+"""Jobs whose files one command removes: it must stay a line that somebody may read."""
+
 _GIB = 1 << 30
 
 UNSYNCHRONISED = Trouble(
@@ -196,7 +199,7 @@ def _judge_env_files(context: Context, facts: Facts) -> list[Finding]:
         return []
     jobs = [job for job, _ in stale]
     shown = [*jobs[:_SHOWN], *([f"and {len(jobs) - _SHOWN} more"] if len(jobs) > _SHOWN else [])]
-    files = [file for _, files in stale for file in files]
+    files = [file for _, files in stale[:_REMOVED_AT_ONCE] for file in files]
     folder = f"{context.config['runtime_dir']}/jobs"
     return [STALE_ENV.found(folder=folder, number=len(jobs), jobs=shown, files=files)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +71,18 @@ def _gather(context: Context, facts: Facts) -> Any:
         except (FileNotFoundError, NotADirectoryError):
             continue
     known = mounts(facts)
-    wanted: dict[str, None] = {}
+    user = re.search(r"\(([0-9]+)\)", facts["slurm"]["settings"].get("slurmuser", ""))
+    slurm_uid = int(user[1]) if user else 0
+    slurms = {facts["slurm"]["conf"], *facts["plugstack"]["files"], *facts["scripts"]}
+    # Whether a path is Slurm's alone: those may be its account's, which could do anything as root by them, as it is.
+    wanted: dict[str, bool] = {}
     for path in paths:
         place = path
         while place.startswith("/") and place != "/":
-            wanted[place] = None
+            wanted[place] = path in slurms and wanted.get(place, True)
             place = os.path.dirname(place)
     found = []
-    for path in wanted:
+    for path, is_slurms in wanted.items():
         mount = mount_of(path, known)
         if mount is not None and mount.is_shared and path != mount.point and mount.point == config["fsx.root"]:
             continue  # not without a time limit, and checked by fsx-folders
@@ -85,7 +90,7 @@ def _gather(context: Context, facts: Facts) -> Any:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        found.append([path, status.st_mode, status.st_uid])
+        found.append([path, status.st_mode, 0 if is_slurms and status.st_uid == slurm_uid else status.st_uid])
     return found
 
 

@@ -38,6 +38,14 @@ def test_nothing_mounted_is_a_problem_with_the_command_that_mounts_it(machine: M
     assert finding.command == f"mount {machine.fsx}"
 
 
+def test_a_root_that_is_a_link_to_the_mount_is_well(machine: Machine) -> None:
+    mounted(machine)
+    link = machine.fsx.parent / "link"
+    link.symlink_to("fsx")
+    machine.values["fsx.root"] = str(link)
+    assert not machine.find("fsx-mounted")
+
+
 def test_without_a_line_in_fstab_the_whole_command_is_told(machine: Machine) -> None:
     machine.etc.joinpath("fstab").write_text("# nothing\n")
     (finding,) = machine.find("fsx-mounted")

@@ -60,6 +60,13 @@ def test_what_belongs_to_a_user_is_a_problem(trusted: Machine, tmp_path: Path) -
     assert found(trusted, tmp_path) == [(expected, "chown root slurm.conf")]
 
 
+def test_slurms_own_account_may_keep_slurms_files_and_no_others(trusted: Machine, tmp_path: Path) -> None:
+    for name in ("slurm.conf", "plugins.d/site.py"):
+        os.chown(tmp_path / name, 401, 401)
+    trusted.facts["slurm"]["settings"]["slurmuser"] = "slurm(401)"
+    assert [text for text, _ in found(trusted, tmp_path)] == ["plugins.d/site.py belongs to user 401, not to root."]
+
+
 def test_a_file_in_a_folder_of_others_is_not_changed_by_fix(trusted: Machine, tmp_path: Path) -> None:
     (tmp_path / "plugins.d").chmod(0o777)
     (tmp_path / "plugins.d/site.py").chmod(0o666)
