@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, doctor, importer, node, plugin, steps
+from . import catalogue, containers, doctor, importer, monitoring, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -30,6 +30,7 @@ def main() -> None:
             *steps.measure(folder / "steps"),
             *containers.measure(folder / "containers"),
             *doctor.measure(folder / "doctor"),
+            *monitoring.measure(folder / "monitoring"),
         ]
     show(figures)
     write(figures, RESULT)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lab.cluster import CHECKOUT, HOME, Cluster
 from lab.nccl import install_nccl, install_version, use_version
+from lab.prometheus import start_node_exporter
 from slurm_fsx_tools.job import Job
 
 from .calls import STRACE, count_below
@@ -38,6 +39,9 @@ def measure(folder: Path) -> list[Figure]:
         prolog = [f"{SHARE}/prolog.d/50-slurm-fsx"]
         epilog = [f"{SHARE}/epilog.d/50-slurm-fsx"]
         task_prolog = [f"{SHARE}/task_prolog.d/slurm-fsx"]
+        start_node_exporter(cluster.nodes["n1"])
+        # One that is still starting is left alone for minutes by prologs, and waited for by this.
+        cluster.run_on("n1", [f"{HOME}/bin/slurm-fsx", "monitoring", "register"])
         cluster.run_on("n1", prolog, env=ENVIRONMENT)
         check_work(cluster)
         calls = count_calls(cluster, prolog)

@@ -129,9 +129,7 @@ class Prometheus:
 
     def start_exporter(self, machine: str) -> Daemon:
         """Start the node_exporter of a machine, after ``exporter(machine).stop()``; give it."""
-        node = self._cluster.machine(machine)
-        node.path(TEXTFILES).mkdir(parents=True, exist_ok=True)
-        self._exporters[machine] = node.start_daemon("node_exporter", _node_exporter(node))
+        self._exporters[machine] = start_node_exporter(self._cluster.machine(machine))
         return self._exporters[machine]
 
     def exporter(self, machine: str) -> Daemon:
@@ -196,6 +194,12 @@ class Prometheus:
 def package_database(system: Path = Path("/")) -> Bind:
     """What a cluster's ``binds`` need, so that its machines know which packages there are, and install none."""
     return Bind(str(system / "var/lib/dpkg"), "/var/lib/dpkg", read_only=True)
+
+
+def start_node_exporter(node: Node) -> Daemon:
+    """Start the node_exporter of a machine that no `Prometheus` has one for; it ends with the machine."""
+    node.path(TEXTFILES).mkdir(parents=True, exist_ok=True)
+    return node.start_daemon("node_exporter", _node_exporter(node))
 
 
 def _node_exporter(node: Node) -> list[str]:

@@ -20,7 +20,7 @@ BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of durations. A prolog takes about 0.05 s, a look at a slow ``/fsx`` 2 s, ``prolog.deadline`` is 10."""
 
 LOCK_S = 0.25
-"""How long a process waits for others to count: after that, its job is more urgent."""
+"""How long a job waits for its prolog or epilog to be counted."""
 
 _LIMIT_BYTES = 4096
 
@@ -93,15 +93,15 @@ def read_misses(runtime_dir: str) -> int:
         return 0
 
 
-def lock(path: str) -> int:
+def lock(path: str, limit_s: float = LOCK_S) -> int:
     """Open a file of root's own, made if need be, and lock it until it is closed.
 
     Raises:
-        OSError: it cannot be opened, or was not free in LOCK_S (Busy).
+        OSError: it cannot be opened, or was not free in time (Busy).
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        end = time.monotonic() + LOCK_S
+        end = time.monotonic() + limit_s
         while True:
             try:
                 os.lockf(fd, os.F_TLOCK, 0)

@@ -114,6 +114,23 @@ def slurm_fsx_epilog(job: Job, config: Config, shared_fs: SharedFs) -> None:
 
 
 @hookspec
+def slurm_fsx_failed_open(act: str, job: Job, config: Config) -> None:
+    """Act when something failed in a prolog or epilog and the job went on without it.
+
+    Runs after that prolog or epilog, as root, in a process that nobody waits for, within
+    ``prolog.plugin_timeout``. The log has what failed.
+
+    Args:
+        act: ``prolog`` or ``epilog``.
+        job: The job.
+        config: The node's configuration.
+
+    Returns:
+        None; an exception is logged.
+    """
+
+
+@hookspec
 def slurm_fsx_node_health(job: Job, config: Config, shared_fs: SharedFs) -> Health | None:
     """Judge whether this node is fit to run a job.
 

@@ -73,6 +73,9 @@ class Job(NamedTuple):
     nccl: str = ""
     """What the user wrote behind ``--nccl`` at submission; unknown to the epilog."""
 
+    resolved_image: str = ""
+    """The image's path, as the SPANK plugin found it for `container` at submission; a user can forge it."""
+
     nodes: int = 1
     """How many nodes it has, as far as is known."""
 
@@ -113,6 +116,7 @@ class Job(NamedTuple):
             image=environ.get(_SPANK_OPTION + "pyxis_container_image")
             or environ.get(_SPANK_OPTION + "slurm_fsx_container_image", ""),
             nccl=environ.get(_SPANK_OPTION + "slurm_fsx_nccl", ""),
+            resolved_image=environ.get("SPANK_SLURM_FSX_CONTAINER_IMAGE", ""),
             nodes=max(1, _number(environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NUM_NODES"))),
         )
 

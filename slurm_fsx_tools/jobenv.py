@@ -47,6 +47,8 @@ class JobEnv:
         self._operations: list[Operation] = []
         self.notes: list[str] = []
         """What an admin should read about these operations; the prolog logs it."""
+        self.facts: dict[str, str] = {}
+        """What metrics may say of the job: ``nccl``, the version that it gets."""
         self.extend(operations)
 
     def default(self, name: str, value: str, scope: str = "") -> None:

@@ -48,10 +48,10 @@ int slurm_spank_init_post_opt(spank_t spank, int ac, char **av)
 		return 0;
 	switch (spank_context()) {
 	case S_CTX_LOCAL:
-		submit_resolve(true);
+		submit_resolve(spank, true);
 		break;
 	case S_CTX_ALLOCATOR:
-		submit_resolve(false);
+		submit_resolve(spank, false);
 		break;
 	case S_CTX_REMOTE:
 		step_container_prepare(spank);

@@ -12,6 +12,7 @@
 
 #include "catalogue.h"
 #include "image.h"
+#include "miss.h"
 #include "local_copy.h"
 #include "name.h"
 #include "options.h"
@@ -115,6 +116,7 @@ void step_container_prepare(spank_t spank)
 		image = NULL;
 	}
 	if (step.image == NULL) {
+		miss_count(options.run_dir);
 		step_fail("no image is known by that container name", "", "see: slurm-fsx containers list");
 		goto done;
 	}

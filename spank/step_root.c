@@ -10,6 +10,7 @@
 #include "catalogue.h"
 #include "enroot.h"
 #include "lookup.h"
+#include "miss.h"
 #include "name.h"
 #include "options.h"
 #include "prepare.h"
@@ -123,9 +124,12 @@ void step_root_prepare(spank_t spank)
 	if (options.runtime != RUNTIME_PYXIS || step.step == SLURM_EXTERN_CONT)
 		return;
 	image = requested(&environment, "_SLURM_SPANK_OPTION_pyxis_container_image", "PYXIS_CONTAINER_IMAGE");
-	if (image == NULL)
-		return;
 	name = requested(&environment, "_SLURM_SPANK_OPTION_pyxis_container_name", "PYXIS_CONTAINER_NAME");
+	if (image == NULL) {
+		if (name != NULL && !is_for_pyxis_alone(name))
+			miss_count(options.run_dir);
+		return;
+	}
 	if (step_user(spank, &user) < 0)
 		return;
 	if (path_is_sane(image)) {

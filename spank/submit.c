@@ -151,7 +151,14 @@ static void pass_nccl_on(bool is_srun)
 	}
 }
 
-static void resolve_container(void)
+/* The step gets the path in its environment, the prolog in its own: SPANK_SLURM_FSX_CONTAINER_IMAGE (slurm_fsx_tools/job.py). */
+static int pass_image_on(spank_t spank, const char *path)
+{
+	spank_job_control_setenv(spank, IMAGE_VARIABLE, path, 1);
+	return setenv(IMAGE_VARIABLE, path, 1);
+}
+
+static void resolve_container(spank_t spank)
 {
 	const char *name_text = request("container_name", "PYXIS_CONTAINER_NAME");
 	const char *image = request("container_image", "PYXIS_CONTAINER_IMAGE");
@@ -184,7 +191,7 @@ static void resolve_container(void)
 	}
 	switch (resolve(&conf, name, path, sizeof(path))) {
 	case RESOLVED:
-		if (setenv(IMAGE_VARIABLE, path, 1) < 0)
+		if (pass_image_on(spank, path) < 0)
 			slurm_error("slurm-fsx: the path of %s does not reach the job: %s", name, strerror(errno));
 		return;
 	case UNKNOWN:
@@ -196,8 +203,8 @@ static void resolve_container(void)
 	}
 }
 
-void submit_resolve(bool is_srun)
+void submit_resolve(spank_t spank, bool is_srun)
 {
-	resolve_container();
+	resolve_container(spank);
 	pass_nccl_on(is_srun);
 }

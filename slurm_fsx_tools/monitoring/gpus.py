@@ -1,9 +1,9 @@
 """This node's NVIDIA GPUs, and which of them a job got.
 
 Slurm numbers a job's GPUs by the lines of gres.conf, dcgm-exporter by NVML's index. Both are known by what NVIDIA's
-driver says in ``/proc/driver/nvidia``: ``gpus/PCI-ADDRESS/information`` has a GPU's UUID and its ``Device Minor``, the N
-of ``/dev/nvidiaN``; NVML counts the same GPUs in the order of their PCI addresses. So number N of Slurm is taken for
-``/dev/nvidiaN``, as gres.conf has it with AutoDetect and in every guide. nvidia-smi would take a second to say so.
+driver says in ``/proc/driver/nvidia``: ``gpus/PCI-ADDRESS/information`` has a GPU's UUID and its ``Device Minor``, the
+N of ``/dev/nvidiaN``; NVML counts the same GPUs in the order of their PCI addresses. So number N of Slurm is taken for
+``/dev/nvidiaN``. nvidia-smi would take a second to say so.
 
 Source: NVIDIA driver README, "Using the /proc File System Interface"; NVML API reference, nvmlDeviceGetHandleByIndex;
 Slurm, Generic Resource (GRES) Scheduling.
@@ -23,7 +23,7 @@ DRIVER = "/proc/driver/nvidia"
 class Gpu(NamedTuple):
     """A GPU of this node."""
 
-    index: str
+    label: str
     """dcgm-exporter's label ``gpu``: NVML's index; ``2.0`` for instance 0 of GPU 2 under MIG."""
 
     uuid: str
@@ -57,7 +57,7 @@ def gpus_of_job(names: Iterable[str], driver: str = DRIVER) -> list[Gpu]:
         else:
             index, dot, instance = name.partition(".")
             if dot and index.isdigit() and instance.isdigit():
-                found += [gpu._replace(index=name) for _, gpu in known if gpu.index == index]
+                found += [gpu._replace(label=name) for _, gpu in known if gpu.label == index]
     return found
 
 

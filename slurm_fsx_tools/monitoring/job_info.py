@@ -30,7 +30,7 @@ def job_info_metrics(job: Job, gpus: list[Gpu], facts: Mapping[str, str], now_s:
     Args:
         job: The job; what Slurm 22.05 does not tell a prolog, the name and the account, is an empty label.
         gpus: Its GPUs here.
-        facts: ``image`` and ``nccl``, as far as they are known.
+        facts: `JobEnv.facts`.
         now_s: Seconds since 1970: when the job came to this node.
     """
     own = {"jobid": job.id, "node": job.node.name}
@@ -42,13 +42,13 @@ def job_info_metrics(job: Job, gpus: list[Gpu], facts: Mapping[str, str], now_s:
         "partition": job.partition,
         "job_name": job.name,
         "node": job.node.name,
-        "gpus": ",".join([gpu.index for gpu in gpus] or job.gpus),
+        "gpus": ",".join([gpu.label for gpu in gpus] or job.gpus),
         "container": job.container,
-        "image": facts.get("image", ""),
+        "image": image_file(job),
         "nccl": facts.get("nccl", ""),
     }
     gpu_info = [
-        Sample({**own, "user": user, "account": job.account, "gpu": gpu.index, "UUID": gpu.uuid}, 1) for gpu in gpus
+        Sample({**own, "user": user, "account": job.account, "gpu": gpu.label, "UUID": gpu.uuid}, 1) for gpu in gpus
     ]
     return [
         Family("slurm_fsx_job_info", GAUGE, "A job that runs on this node.", [Sample(info, 1)]),
@@ -60,6 +60,15 @@ def job_info_metrics(job: Job, gpus: list[Gpu], facts: Mapping[str, str], now_s:
         ),
         Family("slurm_fsx_job_gpu_info", GAUGE, "A GPU that a job has on this node.", gpu_info),
     ]
+
+
+def image_file(job: Job) -> str:
+    """Give the name of the job's image file; empty where a prolog cannot know it.
+
+    It knows a path that the user gave, and what the SPANK plugin found at submission.
+    """
+    path = job.image if job.image.startswith(("/", ".")) else job.resolved_image
+    return path.rpartition("/")[2]
 
 
 def write_job_info(job: Job, gpus: list[Gpu], facts: Mapping[str, str], config: Config, now_s: float) -> None:

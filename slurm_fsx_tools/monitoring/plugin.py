@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import exporters as node
+from . import on_node
+from .health_metrics import publish_health
 from .registration import register_new
 
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..job import Job
+    from ..jobenv import JobEnv
     from ..shared_fs import SharedFs
     from .exporters import Exporter
 
@@ -19,7 +22,22 @@ def slurm_fsx_exporters(config: Config) -> list[Exporter]:
     return node.node_exporters(config)
 
 
-def slurm_fsx_prolog(job: Job, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
-    """Register the node's exporters."""
+def slurm_fsx_prolog(job: Job, env: JobEnv, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
+    """Say which job comes to this node, and register the node's exporters."""
     if config["monitoring.enabled"]:
-        register_new(job.node, exporters, config, shared_fs)
+        try:
+            on_node.tell_start(job, env.facts, config)
+        finally:
+            register_new(job.node, exporters, config, shared_fs)
+
+
+def slurm_fsx_epilog(job: Job, config: Config) -> None:
+    """Take back what was said of the job."""
+    if config["monitoring.enabled"]:
+        on_node.tell_end(job, config)
+
+
+def slurm_fsx_failed_open(config: Config) -> None:
+    """Let the alert fire now: the next job, which would say it too, may be hours away."""
+    if config["monitoring.enabled"]:
+        publish_health(config)

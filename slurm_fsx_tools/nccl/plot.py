@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import SlurmFsxError
+from ..pictures import new_figure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-KINDS = (".png", ".svg")
 
 
 class Line(NamedTuple):
@@ -24,16 +21,6 @@ class Line(NamedTuple):
     """Whether it is what the picture is about; the others are drawn thin, behind it."""
 
 
-def check_kind(path: str) -> None:
-    """Raise SlurmFsxError unless a picture of this name can be drawn: asked before a test, not after it."""
-    if not path.endswith(KINDS):
-        raise SlurmFsxError(f"{path} is no name of a picture", hint=f"end it with {' or '.join(KINDS)}")
-    folder = os.path.dirname(path) or "."
-    if not os.access(folder, os.W_OK):
-        raise SlurmFsxError(f"{folder} cannot be written to", hint="name another folder")
-    _matplotlib()
-
-
 def draw(lines: Sequence[Line], title: str, path: str) -> None:
     """Draw runs, one line each, to a PNG or SVG file.
 
@@ -41,8 +28,7 @@ def draw(lines: Sequence[Line], title: str, path: str) -> None:
         SlurmFsxError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    figure_type = _matplotlib()
-    figure = figure_type(figsize=(9, 5), layout="constrained")
+    figure = new_figure(9, 5)
     axes = figure.subplots()
     for line in sorted(lines, key=lambda each: each.is_main):
         sizes = sorted(size for size in line.busbw if size > 0)
@@ -69,14 +55,3 @@ def short_size(size_bytes: int) -> str:
             return f"{size:g}{unit}"
         size /= 1024
     return f"{size:g}G"
-
-
-def _matplotlib() -> Any:
-    try:
-        from matplotlib.figure import Figure  # not pyplot: no window system, no state of its own
-    except ImportError as error:
-        raise SlurmFsxError(
-            "pictures take matplotlib, which is not installed",
-            hint="run: pip install 'slurm-fsx-tools[plot]' into this installation",
-        ) from error
-    return Figure

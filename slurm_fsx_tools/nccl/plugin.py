@@ -26,6 +26,8 @@ def slurm_fsx_job_env(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs
         installation = current_installation(config, shared_fs, marker=job.marker)
     if choice.note:
         env.note(choice.note)
+    if installation is not None and installation.is_trusted:
+        env.facts["nccl"] = installation.id or installation.version
     env.extend(environment.nccl_operations(job, installation, config, choice.profile))
     for note in unsaid(environment.notes(installation, config, choice.profile), config, choice.version):
         env.note(note)

@@ -14,12 +14,17 @@ def main() -> None:
 
 
 def clean_up(context: Context) -> int:
-    """Let the plugins clean up, then remove what the prolog wrote; give the exit code."""
+    """Remove what the prolog wrote, and let the plugins clean up; give the exit code."""
     job, config = context.job, context.config
+    # First: where this run is cut short, what it leaves is that of a job that is gone, and later ones take it away.
+    _remove(context, ".env")
     context.plugins.call_each("slurm_fsx_epilog", job=job, config=config, shared_fs=context.shared_fs)
-    for suffix in (".env", ".log"):
-        try:
-            remove(job_file(config, job.id, suffix))
-        except OSError as error:
-            context.journal.failure(f"removing the job's {suffix[1:]}", error)
+    _remove(context, ".log")
     return EXIT_OK
+
+
+def _remove(context: Context, suffix: str) -> None:
+    try:
+        remove(job_file(context.config, context.job.id, suffix))
+    except OSError as error:
+        context.journal.failure(f"removing the job's {suffix[1:]}", error)

@@ -24,6 +24,8 @@ class Journal:
     def __init__(self, act: str, job_id: str = "", path: str = "") -> None:
         self._prefix = f"{act} of job {job_id}" if job_id else act
         self._path = path
+        self.failures = 0
+        """How often something of ours failed."""
         syslog.openlog("slurm-fsx", syslog.LOG_PID, syslog.LOG_DAEMON)
 
     def info(self, text: str) -> None:
@@ -36,6 +38,7 @@ class Journal:
 
     def failure(self, what: str, error: BaseException) -> None:
         """Say that something of ours failed, and that the job goes on without it."""
+        self.failures += 1
         kind = "" if isinstance(error, SlurmFsxError) else f"{type(error).__name__}: "
         self.warning(f"{what} failed, the job goes on without it: {kind}{error}")
 

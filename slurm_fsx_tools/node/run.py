@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from .. import counters
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..errors import SlurmFsxError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ..plugins import PluginSet
 
 EXIT_OK = 0
+EXIT_FAILED_OPEN = 1
+"""Of the child alone: something failed, and the job goes on. Python's own means the same."""
 EXIT_DRAIN = 100
 """The one exit code that ``prolog.d/50-slurm-fsx`` turns into a failure; Python's own are 1, 2 and above 120."""
 
@@ -65,6 +68,7 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         EXIT_OK, or EXIT_DRAIN where a site policy says so.
     """
     journal = Journal(act)
+    start_s = time.monotonic()
     try:
         os.umask(0o022)
         job = Job.from_environment(environ)
@@ -80,7 +84,9 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         child = os.fork()
         if child == 0:
             os._exit(_run_body(body, job, snapshot, journal))
-        return _await(child, snapshot.config["prolog.deadline"], journal)
+        code = _await(child, snapshot.config["prolog.deadline"], journal)
+        _count(act, time.monotonic() - start_s, code == EXIT_FAILED_OPEN, job, snapshot, journal)
+        return EXIT_DRAIN if code == EXIT_DRAIN else EXIT_OK
     except Exception as error:
         journal.failure(act, error)
         return EXIT_OK
@@ -98,10 +104,31 @@ def _run_body(
         for stream in (0, 1, 2):
             os.dup2(null, stream)
         plugins = load_plugins(snapshot, journal.failure)
-        return body(Context(job, snapshot.config, journal, plugins))
+        code = body(Context(job, snapshot.config, journal, plugins))
     except BaseException as error:
         journal.failure("all that was left", error)
+        code = EXIT_OK
+    return EXIT_FAILED_OPEN if code == EXIT_OK and journal.failures else code
+
+
+def _count(act: str, duration_s: float, failed: bool, job: Job, snapshot: Snapshot, journal: Journal) -> None:
+    """Count this run for the metrics, and tell the plugins at once where it failed open."""
+    try:
+        counters.count(snapshot.config["runtime_dir"], act, duration_s, failed)
+    except OSError as error:
+        journal.warning(f"this run is not counted: {error}")
+    if not failed or os.fork():
+        return
+
+    def tell(context: Context) -> int:
+        context.plugins.call_each("slurm_fsx_failed_open", act=act, job=job, config=snapshot.config)
         return EXIT_OK
+
+    try:
+        os.setsid()  # slurmd ends a prolog's whole process group
+        _run_body(tell, job, snapshot, journal)
+    finally:
+        os._exit(EXIT_OK)
 
 
 def _ensure_folder(path: str, journal: Journal) -> None:
@@ -114,17 +141,18 @@ def _ensure_folder(path: str, journal: Journal) -> None:
 
 
 def _await(child: int, deadline_s: float, journal: Journal) -> int:
-    """Wait for the child, but no longer than the deadline; give its exit code where it is one of ours."""
+    """Wait for the child, but no longer than the deadline; EXIT_FAILED_OPEN stands for any code not ours."""
     if not _ends_within(child, deadline_s):
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, os.WNOHANG)  # in a hung kernel call it does not die: leave it behind
         journal.failure("what had not ended", SlurmFsxError(f"prolog.deadline is {deadline_s:g} s"))
-        return EXIT_OK
+        return EXIT_FAILED_OPEN
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         journal.failure("all of it", SlurmFsxError(f"ended by signal {os.WTERMSIG(status)}"))
-        return EXIT_OK
-    return EXIT_DRAIN if os.WEXITSTATUS(status) == EXIT_DRAIN else EXIT_OK
+        return EXIT_FAILED_OPEN
+    code = os.WEXITSTATUS(status)
+    return code if code in (EXIT_OK, EXIT_DRAIN) else EXIT_FAILED_OPEN
 
 
 def _ends_within(child: int, seconds: float) -> bool:

@@ -1,4 +1,4 @@
-"""The steps of a compute node: what jobs and sessions need on its own disk, also while the shared file system is away."""
+"""The steps of a compute node: what jobs and sessions need on its own disk, also while /fsx is away."""
 
 from __future__ import annotations
 
@@ -125,12 +125,9 @@ def _slurm_steps(conf: SlurmConf | None, installation: Installation, runtime: st
     else:
         steps += slurm_steps(conf, installation, runtime)
     hooks = hook_steps(conf, installation.share, edit=False)
-    shared = not below and any(is_shared(step.path) for step in hooks if isinstance(step, File))
-    if shared:
-        return [
-            *steps,
-            Withheld("hooks", "prolog and epilog are in a shared folder: they are the head node's", keeps=False),
-        ]
+    shared = next((step.path for step in hooks if isinstance(step, File) and is_shared(step.path)), "")
+    if shared and not below:
+        return [*steps, Withheld("hooks", f"{shared} is shared between nodes: it is the head node's", keeps=False)]
     return [*steps, *hooks]
 
 

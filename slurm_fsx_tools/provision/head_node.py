@@ -75,7 +75,12 @@ def check_mounted(root: str, shared_fs: SharedFs) -> None:
 
 
 def head_node_steps(
-    config: Config, installation: Installation, conf: SlurmConf | None, local_config: str, runtime: str
+    config: Config,
+    installation: Installation,
+    conf: SlurmConf | None,
+    cluster_config: str | None,
+    local_config: str | None,
+    runtime: str,
 ) -> list[Step]:
     """List the steps of a head node.
 
@@ -83,12 +88,14 @@ def head_node_steps(
         config: The configuration.
         installation: Ours.
         conf: The cluster's slurm.conf; None where there is none to be found.
-        local_config: What /etc/slurm-fsx/config.yaml holds now; empty for nothing. The cluster's starts with it.
+        cluster_config: The cluster's configuration on the shared file system; None where there is none yet.
+        local_config: The one on this machine, which the cluster's starts with; None where there is none.
         runtime: As for `plugstack_steps`.
 
     Raises:
         OSError, SlurmFsxError: our own files cannot be read.
     """
+    text = cluster_config if cluster_config is not None else local_config or _START
     steps = installation.common_steps()
     steps += [Folder(config.below_fsx(path), mode) for path, mode in TREE]
     steps += [
@@ -96,11 +103,10 @@ def head_node_steps(
         for name in sorted(os.listdir(f"{installation.share}/scripts"))
     ]
     steps.append(File(config.below_fsx("config/containers.txt"), installation.read("containers.txt"), is_start=True))
-    steps.append(File(config.below_fsx(CLUSTER_CONFIG), local_config or _START, is_start=True))
+    steps.append(File(config.below_fsx(CLUSTER_CONFIG), text, is_start=True))
     steps += [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
     steps.append(Service("slurm-fsx-sync.timer"))
-    steps += slurm_steps(conf, installation, runtime)
-    return steps
+    return [*steps, *cluster_config_step(text), *slurm_steps(conf, installation, runtime)]
 
 
 def slurm_steps(conf: SlurmConf | None, installation: Installation, runtime: str) -> list[Step]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import SlurmFsxError
 from ..files import read_trusted
 from .plugstack import PYXIS, plugstack_path, read_plugstack
-from .slurm_conf import check_slurm_conf
+from .slurm_conf import check_slurm_conf, matching
 from .steps import File, Folder, Line, Link, Withheld
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .slurm_conf import SlurmConf
     from .steps import Record, Step
 
+RECORD = "hooks"
 NAME = "50-slurm-fsx"
 SITE_NAME = "90-site"
 """A script that slurm.conf named alone, in the folder that takes its place: before ours, as it was the only one."""
@@ -139,6 +140,12 @@ def find_place(conf: SlurmConf, key: str) -> Places:
                 return Places(key, folder, name, pattern=value)
     folder = f"{conf.folder}/{key.lower()}.d"
     return Places(key, folder, line=f"{key}={folder}/*", site=values[-1] if values else "")
+
+
+def empty_patterns(conf: SlurmConf) -> list[str]:
+    """Give the patterns of prolog and epilog that name no file: Slurm 22.05 takes such a prolog for a failed one."""
+    patterns = [setting.value for key in ("Prolog", "Epilog") for setting in conf.all(key) if "*" in setting.value]
+    return [pattern for pattern in patterns if not matching(pattern, conf.root)]
 
 
 def warnings(conf: SlurmConf) -> list[str]:

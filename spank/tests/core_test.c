@@ -19,6 +19,7 @@
 #include "image.h"
 #include "index.h"
 #include "local_copy.h"
+#include "miss.h"
 #include "mountinfo.h"
 #include "name.h"
 #include "overlay.h"
@@ -753,6 +754,23 @@ static void marks_and_caches_lie_in_roots_own_folders(void)
 	CLAIM(catalogue_make_cache(where, 77, 77, 5000) < 0);
 }
 
+static void misses_are_counted_and_no_link_is_followed(void)
+{
+	struct stat st;
+
+	for (int i = 0; i < 3; i++)
+		CLAIM(miss_count(folder) == 0);
+	CLAIM(stat(in_folder("resolution-misses"), &st) == 0 && st.st_size == 3);
+	CLAIM(unlink(in_folder("resolution-misses")) == 0);
+	CLAIM(symlink("victim", in_folder("resolution-misses")) == 0);
+	CLAIM(miss_count(folder) == -ELOOP && access(in_folder("victim"), F_OK) < 0);
+	CLAIM(unlink(in_folder("resolution-misses")) == 0);
+	CLAIM(mkfifo(in_folder("resolution-misses"), 0600) == 0);
+	CLAIM(miss_count(folder) == -ENXIO); /* nobody reads it: never a hang */
+	CLAIM(unlink(in_folder("resolution-misses")) == 0);
+	CLAIM(miss_count(in_folder("nowhere")) == -ENOENT);
+}
+
 int main(void)
 {
 	if (mkdtemp(folder) == NULL)
@@ -784,6 +802,7 @@ int main(void)
 	an_image_that_is_no_path_is_looked_up_by_its_files_name();
 	a_local_copy_counts_only_where_it_is_the_same();
 	marks_and_caches_lie_in_roots_own_folders();
+	misses_are_counted_and_no_link_is_followed();
 	{
 		char command[64];
 

@@ -52,6 +52,15 @@ spank_err_t spank_setenv(spank_t spank, const char *name, const char *value, int
 	return job.set(job.owner, name, value) == 0 ? ESPANK_SUCCESS : ESPANK_ERROR;
 }
 
+spank_err_t spank_job_control_setenv(spank_t spank, const char *name, const char *value, int overwrite)
+{
+	(void)spank;
+	(void)name;
+	(void)value;
+	(void)overwrite;
+	return ESPANK_SUCCESS;
+}
+
 spank_err_t spank_unsetenv(spank_t spank, const char *name)
 {
 	(void)spank;

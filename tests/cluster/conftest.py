@@ -16,6 +16,7 @@ import pytest
 from lab.cluster import Cluster
 from lab.images import make_image
 from lab.nccl import install_nccl
+from lab.prometheus import start_node_exporter
 from lab.pyxis import PLUGIN as PYXIS
 from lab.pyxis import Pyxis, make_data_folders
 
@@ -166,8 +167,10 @@ def bare_site(tmp_path_factory: pytest.TempPathFactory, installation: Path, chec
     yield from make_site("bwrap", tmp_path_factory.mktemp("node"), installation, checkout)
 
 
-def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) -> Iterator[Site]:
-    """Start a cluster, fill its catalogue and install an NCCL on it."""
+def make_site(
+    runtime: str, folder: Path, installation: Path, checkout: Path, *, exporters: bool = True
+) -> Iterator[Site]:
+    """Start a cluster, fill its catalogue and install an NCCL on it; with a node_exporter on each node, unless told."""
     share = installation / "share/slurm-fsx"
     pyxis = _pyxis(runtime, folder)
     with Cluster.start(
@@ -191,4 +194,7 @@ def make_site(runtime: str, folder: Path, installation: Path, checkout: Path) ->
             site.image(name)
         site.image("own-nccl", {"NCCL_VERSION": "9.9.9"})
         site.index()
+        if exporters:
+            for node in cluster.nodes.values():
+                start_node_exporter(node)
         yield site

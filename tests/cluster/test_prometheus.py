@@ -116,16 +116,16 @@ def test_two_jobs_on_a_node_are_told_apart(monitored: Monitored) -> None:
     monitored.wait_for("slurm_fsx:job_gpu_utilization", [])
 
 
-def test_account_and_name_are_there_on_22_05_when_the_head_node_has_told_them(monitored: Monitored) -> None:
-    job = monitored.start_job("--nodelist=n1")
-    monitored.cluster.head.write(
-        "/var/lib/prometheus/node-exporter/slurm_fsx_head.prom",
-        f'slurm_fsx_cluster_job_info{{jobid="{job.id}",user="ada",account="ml",partition="all",job_name="train",'
-        'state="RUNNING",nodes="n1",gpus="0"} 1\n',
-    )
+def test_a_jobs_account_and_name_are_there_once_the_head_node_has_told_them(monitored: Monitored) -> None:
+    job = monitored.start_job("--nodelist=n1", "--account=ml", "--gres=gpu:1")
+    monitored.wait_for("slurm_fsx:job_info", [{"jobid": str(job.id)}])
+    done = monitored.cluster.run_on("head", [COMMAND, "monitoring", "sync"])
+    assert done.returncode == 0, done.stdout + done.stderr
     monitored.wait_for("slurm_fsx:job_info", [{"jobid": str(job.id), "account": "ml", "job_name": "train"}])
-    monitored.cluster.head.path("/var/lib/prometheus/node-exporter/slurm_fsx_head.prom").unlink()
+    monitored.wait_for("slurm_fsx:job_gpu_utilization", [{"jobid": str(job.id), "account": "ml"}])
+    monitored.wait_for("slurm_fsx:registered_nodes == 2", [{"cluster": "lab"}])
     monitored.cluster.cancel(job)
+    monitored.wait_for("slurm_fsx:job_info", [])
 
 
 def test_files_of_targets_that_are_broken_or_somebody_elses_hurt_no_other(monitored: Monitored) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -256,7 +257,7 @@ def test_a_built_in_keeps_to_the_hooks_as_pluggy_checks_them(name: str) -> None:
 def test_every_hook_says_when_it_runs_what_it_takes_and_what_it_returns(hook: str) -> None:
     function = getattr(hookspecs, hook)
     text = inspect.getdoc(function) or ""
-    assert "Runs in the prolog" in text or "Runs at submission" in text or "Runs in the epilog" in text
+    assert re.search("Runs (in the (prolog|epilog)|at submission|after)", text)
     assert "Returns:" in text
     for name in inspect.signature(function).parameters:
         assert f"\n    {name}: " in text

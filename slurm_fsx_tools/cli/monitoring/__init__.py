@@ -7,6 +7,9 @@ import click
 from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
+    "cloudwatch": Entry(
+        f"{__package__}.cloudwatch", "cloudwatch", "Have this node's CloudWatch agent send logs and metrics."
+    ),
     "install": Entry(f"{__package__}.install", "install", "Have Prometheus run on the head node."),
     "register": Entry(f"{__package__}.register", "register", "Tell Prometheus what this node exports."),
     "serve": Entry(f"{__package__}.serve", "serve", "Offer targets by HTTP, and a page that shows how the cluster is."),

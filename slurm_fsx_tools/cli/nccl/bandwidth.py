@@ -16,9 +16,10 @@ from ...errors import SlurmFsxError, SlurmUnavailable
 from ...nccl import history as runs
 from ...nccl.bandwidth import BandwidthTestFailed, check, parse
 from ...nccl.manifest import CURRENT, is_version_id, version_folder
-from ...nccl.plot import Line, check_kind, draw, short_size
+from ...nccl.plot import Line, draw, short_size
 from ...node.journal import printable
 from ...node_sets import expand, fold
+from ...pictures import check_kind
 from ...shared_fs import SharedFs
 from ...slurm.choice import choose_client
 from ...slurm.srun import run_on_gpus

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ...errors import SlurmFsxError
-from ...provision.hooks import hook_steps, warnings
+from ...provision.hooks import RECORD, hook_steps, warnings
 from ...provision.installation import Installation
 from ...provision.slurm_conf import find_slurm_conf, read_slurm_conf
 from .text import ROOT, carry_out, complain, dry_run_option, finish, force_option, options
 
 if TYPE_CHECKING:
     from ...provision.steps import Record, Step
-
-RECORD = "hooks"
 
 
 @click.command()
@@ -44,7 +42,5 @@ def hooks(dry_run: bool, force: bool, edit_slurm_conf: bool) -> None:
     if outcome is None:
         return
     if any(event.step.startswith("line ") for event in outcome.of("changed")):
-        click.echo(
-            "slurm.conf has changed: do the same on machines with a copy of their own, then: scontrol reconfigure"
-        )
+        click.echo("slurm.conf has changed: do this on machines with a copy of their own, then: scontrol reconfigure")
     finish(outcome)

@@ -97,13 +97,21 @@ def apply(
     return outcome
 
 
-def undo(record: Record, *, report: Callable[[Event], None] = lambda _event: None) -> Outcome:
-    """Take back all that the record has, the last step first; what was changed by hand since is kept and reported.
+def undo(
+    record: Record, *, report: Callable[[Event], None] = lambda _event: None, kinds: Iterable[str] = ()
+) -> Outcome:
+    """Take back what the record has, the last step first; what was changed by hand since is kept and reported.
 
     A step that fails stays in the record.
+
+    Args:
+        record: As `Record.open` gives it.
+        report: Told of each step.
+        kinds: Only steps of these kinds, e.g. ``line``; all without.
     """
     outcome = Outcome()
-    for name in reversed(list(record.entries)):
+    kinds = tuple(kinds)
+    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
         event = _undo(name, record)
         outcome.events.append(event)
         report(event)

@@ -240,10 +240,10 @@ class Slurm:
     nodes = staticmethod(lambda: [SlurmNode("cpu-1", "idle"), SlurmNode("cpu-2", "idle")])
     cluster_name = staticmethod(lambda: "train")
 rename, renamed = os.rename, []
-def die_at_the_second(*names):
+def die_at_the_second(*names, **folders):
     if renamed:
         os.kill(os.getpid(), signal.SIGKILL)
-    renamed.append(rename(*names))
+    renamed.append(rename(*names, **folders))
 os.rename = die_at_the_second
 Sync(Slurm(), Config({values!r})).run()
 """

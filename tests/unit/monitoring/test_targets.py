@@ -141,7 +141,7 @@ def test_a_truncated_file_is_made_whole(fsx: Path) -> None:
 def test_a_writer_that_is_killed_before_the_rename_leaves_nothing_that_prometheus_reads(fsx: Path) -> None:
     code = f"""
 import os, signal
-os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+os.rename = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 from slurm_fsx_tools.job import Node
 from slurm_fsx_tools.monitoring.exporters import Exporter
 from slurm_fsx_tools.monitoring.targets import add_exporters

@@ -9,7 +9,8 @@ import pytest
 
 from slurm_fsx_tools.errors import SlurmFsxError
 from slurm_fsx_tools.nccl.history import Run, append, compare, compare_nodes, read
-from slurm_fsx_tools.nccl.plot import Line, check_kind, draw, short_size
+from slurm_fsx_tools.nccl.plot import Line, draw, short_size
+from slurm_fsx_tools.pictures import check_kind
 
 
 def run(busbw: float, *nodes: str, gpus: int = 8) -> Run:

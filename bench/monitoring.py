@@ -1,0 +1,181 @@
+"""Targets of 10,000 nodes: a sync's pass, http_sd's answer, and registration in a prolog where nothing has changed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from lab.cluster import CHECKOUT
+from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.job import Node
+from slurm_fsx_tools.monitoring.exporters import Exporter
+from slurm_fsx_tools.monitoring.overview import format_discovery
+from slurm_fsx_tools.monitoring.registration import register_new
+from slurm_fsx_tools.monitoring.serving import Document, Server
+from slurm_fsx_tools.monitoring.sync import Sync
+from slurm_fsx_tools.monitoring.targets import add_exporters, read_targets
+from slurm_fsx_tools.shared_fs import SharedFs
+from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
+
+from .figures import Figure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NODES = 10_000
+CHANGED = 100
+ROUNDS = 5
+PROLOGS = 200
+
+
+class Slurm:
+    """Answers at once: what its commands take is no part of these figures."""
+
+    def __init__(self) -> None:
+        features = ("dynamic", "p5.48xlarge")
+        self.known = [
+            SlurmNode(f"gpu-{number}", "idle", "", "gpu", 8, ("all", "gpu"), features) for number in range(NODES)
+        ]
+
+    def nodes(self) -> list[SlurmNode]:
+        return self.known
+
+    def jobs(self) -> list[SlurmJob]:
+        return []
+
+    def active_jobs(self) -> dict[int, int]:
+        return {}
+
+    def cluster_name(self) -> str:
+        return "bench"
+
+
+def measure(folder: Path) -> list[Figure]:
+    """Measure on files of 10,000 nodes in a folder of its own."""
+    (folder / "fsx/monitoring/targets").mkdir(parents=True)
+    (folder / "run").mkdir()
+    values = {"fsx.root": "fsx", "monitoring.state_dir": "state", "runtime_dir": "run"}
+    config = Config({key: str(folder / name) for key, name in values.items()})
+    unchanged_s, changed_s = sync_s(config, folder)
+    answer_ms, memory_mb = measure_serving(config)
+    return [
+        Figure.absolute(f"monitoring sync, {NODES} nodes, nothing changed", unchanged_s, "s", 1),
+        Figure.absolute(f"monitoring sync, {NODES} nodes, {CHANGED} changed", changed_s, "s", 1.5),
+        Figure.absolute(f"http_sd answer, {NODES} nodes", answer_ms, "ms", 100),
+        Figure.absolute(f"monitoring serve, {NODES} nodes, memory at most", memory_mb, "MB", 100),
+        Figure.absolute("registration in prolog, nothing changed", register_ms(config), "ms", 1),
+    ]
+
+
+def sync_s(config: Config, folder: Path) -> tuple[float, float]:
+    """Give a pass's median time where nothing, and where some nodes' labels, have changed."""
+    slurm = Slurm()
+    for _ in range(2):
+        Sync(slurm, config).run()
+    targets = folder / "fsx/monitoring/targets"
+    unchanged, changed = [], []
+    for round_number in range(ROUNDS):
+        before = _inodes(targets)
+        unchanged.append(_timed_pass(slurm, config, 0))
+        if _inodes(targets) != before:
+            raise SystemExit("a sync without changes wrote files")
+        for number in range(CHANGED):
+            node = slurm.known[number * 97]
+            slurm.known[number * 97] = node._replace(partitions=("all", f"gpu{round_number}"))
+        changed.append(_timed_pass(slurm, config, CHANGED))
+        after = _inodes(targets)
+        written = {name for name, inode in after.items() if before[name] != inode}
+        if len(written) != CHANGED:
+            raise SystemExit(f"a sync of {CHANGED} changes wrote {len(written)} files")
+        Sync(slurm, config).run()
+    return statistics.median(unchanged), statistics.median(changed)
+
+
+def _timed_pass(slurm: Slurm, config: Config, changes: int) -> float:
+    before = time.perf_counter()
+    done = len(Sync(slurm, config).run().done)
+    elapsed = time.perf_counter() - before
+    if done != changes:
+        raise SystemExit(f"a sync made {done} changes instead of {changes}")
+    return elapsed
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.inode() for entry in entries}
+
+
+def measure_serving(config: Config) -> tuple[float, float]:
+    """Give http_sd's median time, and the memory of a process that has taken overviews and served, in MB."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.monitoring", config["fsx.root"]],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"serving: {done.stderr}")
+    answer_ms, memory_mb = json.loads(done.stdout)
+    return answer_ms, memory_mb
+
+
+def serve_and_measure(fsx_root: str) -> tuple[float, float]:
+    """Take overviews and serve in this process, as ``monitoring serve`` does."""
+    from slurm_fsx_tools.monitoring.overview import Observer, Other
+    from slurm_fsx_tools.monitoring.status_page import render
+
+    observer = Observer(
+        Slurm(),
+        Config({"fsx.root": fsx_root, "monitoring.prometheus_url": "http://127.0.0.1:9"}),
+        lambda: Other([], {}, ""),
+    )
+    with Server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        for _ in range(3):
+            overview = observer.look()
+            document = Document("application/json", format_discovery(overview.targets or {}))
+            page = Document("text/html", render(overview, "bench"))
+            server.documents = {"/": page, "/targets": document}
+        times = []
+        for _ in range(ROUNDS * 4):
+            before = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+            connection.request("GET", "/targets")
+            body = connection.getresponse().read()
+            connection.close()
+            times.append((time.perf_counter() - before) * 1000)
+        if len(json.loads(body)) != 2 * NODES:
+            raise SystemExit("http_sd did not give all targets")
+        with open("/proc/self/status") as status:
+            peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
+        server.shutdown()
+    return statistics.median(times), peak_kb / 1000
+
+
+def register_ms(config: Config) -> float:
+    """Give the median time of a prolog's part in registration."""
+    node, exporters = Node("n1", "bench"), [Exporter("node_exporter", 9100), Exporter("dcgm-exporter", 9400)]
+    add_exporters(config["fsx.root"], node, "", exporters)
+    if len(read_targets(config["fsx.root"], "n1") or ()) != len(exporters):
+        raise SystemExit("the exporters are not registered")
+    shared_fs = SharedFs(config["fsx.root"], 5)
+    times = []
+    for _ in range(PROLOGS):
+        before = time.perf_counter()
+        if register_new(node, exporters, config, shared_fs):
+            raise SystemExit("an exporter was not registered")
+        times.append((time.perf_counter() - before) * 1000)
+    return statistics.median(times)
+
+
+if __name__ == "__main__":
+    print(json.dumps(serve_and_measure(sys.argv[1])))

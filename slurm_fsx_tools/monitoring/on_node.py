@@ -1,0 +1,60 @@
+"""What monitoring does on a node around a job, but for registering exporters: local files alone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..errors import SlurmFsxError
+from .gpus import gpus_of_job
+from .health_metrics import publish_health
+from .job_info import remove_job_info, sweep, write_job_info
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..config.model import Config
+    from ..job import Job
+
+
+def tell_start(job: Job, facts: Mapping[str, str], config: Config) -> None:
+    """Say which job comes to this node; whatever of it fails, the rest is done.
+
+    Raises:
+        OSError, SlurmFsxError: what failed first.
+    """
+    gpus = gpus_of_job(job.gpus)
+    _do_all(
+        lambda: write_job_info(job, gpus, facts, config, time.time()),
+        lambda: _map(job, [gpu.label for gpu in gpus], config),
+        lambda: sweep(config, job.id),
+        lambda: publish_health(config),
+    )
+
+
+def tell_end(job: Job, config: Config) -> None:
+    """Take a job's word back; as `tell_start` otherwise."""
+    _do_all(
+        lambda: remove_job_info(job.id, config),
+        lambda: _map(job, [], config),
+        lambda: sweep(config, ""),
+        lambda: publish_health(config),
+    )
+
+
+def _map(job: Job, gpus: list[str], config: Config) -> None:
+    if config["monitoring.gpu_mapping_dir"]:
+        from .gpu_mapping import map_gpus
+
+        map_gpus(job.id, gpus, config)
+
+
+def _do_all(*steps: Callable[[], object]) -> None:
+    troubles: list[OSError | SlurmFsxError] = []
+    for step in steps:
+        try:
+            step()
+        except (OSError, SlurmFsxError) as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
