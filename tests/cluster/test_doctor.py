@@ -15,7 +15,16 @@ from lab.nccl_version import install_version
 
 from .conftest import COMMAND, Site, make_site, plugstack
 
-POOR = {"clock", "enroot-paths", "exporters", "prometheus", "prolog-trend", "fsx-mounted", "local-room"}
+POOR = {
+    "clock",
+    "enroot-paths",
+    "exporters",
+    "prometheus",
+    "prolog-trend",
+    "targets-synced",
+    "fsx-mounted",
+    "local-room",
+}
 """What may be wrong with a lab: no exporters run, its disks are small, its clock and /fsx are the host's."""
 
 

@@ -97,7 +97,7 @@ SYMPTOMS = (
             "enroot",
         ),
     ),
-    Symptom("A node is missing in Prometheus", ("exporters", "targets", "prometheus")),
+    Symptom("A node is missing in Prometheus", ("exporters", "targets", "targets-synced", "prometheus")),
 )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-import urllib.error
-import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
 from ...files import read_trusted
 from ...monitoring.exporters import answering, node_exporters
+from ...monitoring.head_metrics import HEAD as HEAD_FILE
+from ...monitoring.head_metrics import SYNC
+from ...monitoring.metrics_file import SUFFIX
+from ...monitoring.query import PrometheusClient
 from ...monitoring.targets import FOLDER
 from ...node_sets import fold
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
@@ -20,6 +22,7 @@ from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Pro
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...monitoring.query import Series
     from .findings import Context, Facts
 
 _ASK_S = 2.0
@@ -39,6 +42,9 @@ _WORSE_S = 0.5
 
 _QUANTILE = f"histogram_quantile(0.95, sum(rate({_DURATION}_bucket%s)) by (le))"
 _SPANS = ("[1h]", "[1d] offset 1h")
+_DOWN = 'up{exporter!="",node!=""} == 0'
+_SYNC_MINUTES = 15
+"""How long a sync, which comes once a minute, may be away."""
 
 SILENT = Trouble(
     WARNING,
@@ -75,15 +81,27 @@ NOT_REGISTERED = Trouble(
 )
 NO_PROMETHEUS = Trouble(
     WARNING,
-    "Prometheus does not answer at {url}: {reason}.",
+    "Metrics cannot be asked for: {reason}.",
     "Nothing is collected, and no alert comes.",
     "systemctl restart prometheus",
 )
 DOWN = Trouble(
     WARNING,
-    "Prometheus cannot reach {exporter} on {nodes}: {reason}.",
+    "Prometheus cannot reach {exporter} on {nodes}.",
     "Nothing is collected from there. See whether the exporter runs, and whether a security group lets port {port} in.",
     "slurm-fsx doctor --node {nodes} exporters",
+)
+NO_SYNC = Trouble(
+    WARNING,
+    "Prometheus' targets have never been compared with Slurm's nodes here.",
+    "Nodes that never ran a job are not seen, and those that are gone stay as targets that are down.",
+    "systemctl enable --now slurm-fsx-sync.timer",
+)
+OLD_SYNC = Trouble(
+    WARNING,
+    "Prometheus' targets were last compared with Slurm's nodes {since}.",
+    "It is done once a minute: new nodes are not seen, and those that are gone stay as targets that are down.",
+    "slurm-fsx monitoring sync",
 )
 SLOW_PROLOGS = Trouble(
     WARNING,
@@ -157,28 +175,34 @@ def _gather_targets(context: Context, facts: Facts) -> Any:
 
 
 def _gather_prometheus(context: Context, facts: Facts) -> Any:
-    url = context.config["monitoring.prometheus_url"].rstrip("/")
-    if not url.startswith(("http://", "https://")):
-        return {"reason": "that is no address", "down": [], "hour": None, "day": None}
     try:
-        answer = json.loads(_get(f"{url}/api/v1/targets?state=active"))["data"]["activeTargets"]
-        hour, day = (_ask(url, _QUANTILE % span) for span in _SPANS)
-    except urllib.error.URLError as error:
-        return {"reason": str(error.reason), "down": [], "hour": None, "day": None}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return {"reason": str(error) or "its answer cannot be read", "down": [], "hour": None, "day": None}
-    down = [
-        [each["labels"].get("exporter", ""), each["labels"].get("node", ""), each["scrapeUrl"], each["lastError"]]
-        for each in answer
-        if each["health"] == "down" and each["labels"].get("node") and each["labels"].get("exporter")
-    ]
-    return {"reason": "", "down": down, "hour": hour, "day": day}
+        client = PrometheusClient(context.config["monitoring.prometheus_url"], _ASK_S)
+        down = [
+            [series.labels["exporter"], series.labels["node"], series.labels.get("instance", "")]
+            for series in client.query(_DOWN)
+        ]
+        hour, day = (next(iter(client.query(_QUANTILE % span)), None) for span in _SPANS)
+    except SlurmFsxError as error:
+        return {"reason": error.message, "down": [], "hour": None, "day": None}
+    return {"reason": "", "down": down, "hour": _finite(hour), "day": _finite(day)}
 
 
-def _ask(url: str, query: str) -> float | None:
-    result = json.loads(_get(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))["data"]["result"]
-    value = float(result[0]["value"][1]) if result else math.nan
-    return value if math.isfinite(value) else None
+def _finite(series: Series | None) -> float | None:
+    return series.value if series is not None and math.isfinite(series.value) else None
+
+
+def _gather_sync(context: Context, facts: Facts) -> Any:
+    """Read what the head node's sync wrote last: whether it succeeded, and when it last did."""
+    found = {}
+    for name, metric in ((SYNC, "slurm_fsx_sync_success"), (HEAD_FILE, "slurm_fsx_sync_timestamp_seconds")):
+        path = f"{context.config['monitoring.textfile_dir']}/{name}{SUFFIX}"
+        try:
+            text = read_trusted(path, _LIMIT_BYTES).decode(errors="replace")
+        except FileNotFoundError:
+            continue
+        for _, _, value in parse_metrics(text, [metric]):
+            found[metric] = value
+    return [found.get("slurm_fsx_sync_success"), found.get("slurm_fsx_sync_timestamp_seconds")]
 
 
 def _get(url: str) -> str:
@@ -236,18 +260,24 @@ def _judge_prometheus(context: Context, facts: Facts) -> list[Finding]:
         return []
     seen = facts["prometheus"]
     if seen["reason"]:
-        url = context.config["monitoring.prometheus_url"]
-        return [NO_PROMETHEUS.found(url=url, reason=seen["reason"].rstrip("."))]
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for exporter, node, url, error in seen["down"]:
-        port = urllib.parse.urlsplit(url).port
-        # The address in it would keep equal troubles of many nodes apart.
-        reason = error.rpartition(": ")[2] or "no answer"
-        groups.setdefault((exporter, str(port), reason), []).append(node)
-    return [
-        DOWN.found(exporter=exporter, nodes=fold(nodes), reason=reason.rstrip("."), port=port)
-        for (exporter, port, reason), nodes in groups.items()
-    ]
+        return [NO_PROMETHEUS.found(reason=seen["reason"].rstrip("."))]
+    groups: dict[tuple[str, str], list[str]] = {}
+    for exporter, node, instance in seen["down"]:
+        groups.setdefault((exporter, instance.rpartition(":")[2]), []).append(node)
+    return [DOWN.found(exporter=exporter, nodes=fold(nodes), port=port) for (exporter, port), nodes in groups.items()]
+
+
+def _judge_sync(context: Context, facts: Facts) -> list[Finding]:
+    success, last_s = facts["sync"]
+    if not context.config["monitoring.enabled"]:
+        return []
+    if success is None and last_s is None:
+        return [NO_SYNC.found()]
+    minutes = (context.now_s - (last_s or 0.0)) / 60
+    if success == 0 or minutes > _SYNC_MINUTES:
+        since = f"{minutes:.0f} minutes ago" if last_s else "never"
+        return [OLD_SYNC.found(since=since)]
+    return []
 
 
 def _judge_durations(context: Context, facts: Facts) -> list[Finding]:
@@ -281,7 +311,8 @@ def _judge_trend(context: Context, facts: Facts) -> list[Finding]:
 PROBES = (
     Probe("exporters", "an exporter of this node", _gather_exporters, limit_s=5.0),
     Probe("targets", "{root}/monitoring/targets", _gather_targets, after=("fsx",)),
-    Probe("prometheus", "Prometheus", _gather_prometheus, limit_s=6.0),
+    Probe("prometheus", "Prometheus", _gather_prometheus, limit_s=6.5),
+    Probe("sync", "the head node's own metrics", _gather_sync),
     Probe("health", "this node's own metrics", _gather_health),
 )
 CHECKS = (
@@ -307,6 +338,14 @@ CHECKS = (
         ("prometheus",),
         _judge_prometheus,
         (NO_PROMETHEUS, DOWN),
+        HEAD,
+    ),
+    Check(
+        "targets-synced",
+        "Prometheus' targets are kept as Slurm's nodes are",
+        ("sync",),
+        _judge_sync,
+        (NO_SYNC, OLD_SYNC),
         HEAD,
     ),
     Check(
