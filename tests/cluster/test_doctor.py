@@ -25,7 +25,7 @@ POOR = {
     "fsx-mounted",
     "local-room",
 }
-"""What may be wrong with a lab: no exporters run, its disks are small, its clock and /fsx are the host's."""
+"""What may be wrong with a lab: no Prometheus runs, its disks are small, its clock and /fsx are the host's."""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, installation: Path, checkou
         for node in site.cluster.nodes:
             done = site.cluster.run_on(node, [COMMAND, "nccl", "apply-here"])
             assert done.returncode == 0, done.stdout
+            site.cluster.run_on(node, [COMMAND, "monitoring", "register"])
         yield site
 
 
@@ -199,7 +200,7 @@ def test_a_session_without_nccl_is_fixed(site: Site) -> None:
 def test_many_nodes_are_told_together_and_compared(site: Site) -> None:
     document = doctor(site, "head", "--node", "n[1-2]")
     assert set(wrong(document)) <= POOR
-    assert {tuple(finding["nodes"]) for finding in document["findings"] if finding["check"] == "exporters"} == {
+    assert {tuple(finding["nodes"]) for finding in document["findings"] if finding["check"] == "fsx-mounted"} == {
         ("n1", "n2")
     }
     site.cluster.nodes["n2"].write("/etc/slurm-fsx/config.yaml", "fsx: {timeout: 3}\n")

@@ -143,8 +143,13 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
     return read
 
 
-def combine(reports: Sequence[NodeReport], results: Iterable[NodeResult]) -> list[Folded]:
-    """Put together what nodes found, what became of those that were not reached, and what differs between them."""
+def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[Folded]:
+    """Put together what nodes found, what became of those that were not reached, and what differs between them.
+
+    Reports come as nodes answer; here they are taken in the order of the results, so that the same is told the same way.
+    """
+    place = {result.node: number for number, result in enumerate(results)}
+    reports = sorted(reports, key=lambda report: place.get(report.node, len(place)))
     groups: dict[Finding, list[str]] = {}
     for report in reports:
         for finding in report.findings:

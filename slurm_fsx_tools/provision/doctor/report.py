@@ -114,4 +114,4 @@ def _sum(found: Sequence[Folded], checks: int, elapsed_s: float, paint: Callable
         if number
     ]
     said = ", ".join(parts) or "all is well"
-    return f"{paint(said, COLOURS[verdict])} ({checks} checks in {elapsed_s:.1f} s)"
+    return f"{paint(said, COLOURS[verdict])} ({checks} check{'s' if checks != 1 else ''} in {elapsed_s:.1f} s)"
