@@ -146,7 +146,7 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
 def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[Folded]:
     """Put together what nodes found, what became of those that were not reached, and what differs between them.
 
-    Reports come as nodes answer; here they are taken in the order of the results, so that the same is told the same way.
+    Reports come as nodes answer; they are taken in the order of the results, so that the same is told the same way.
     """
     place = {result.node: number for number, result in enumerate(results)}
     reports = sorted(reports, key=lambda report: place.get(report.node, len(place)))
