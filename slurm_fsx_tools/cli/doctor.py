@@ -105,7 +105,6 @@ def _context() -> Context:
         config,
         node=os.environ.get("SLURMD_NODENAME") or os.uname().nodename.partition(".")[0],
         home=home,
-        is_root=os.geteuid() == 0,
         now_s=time.time(),
     )
 

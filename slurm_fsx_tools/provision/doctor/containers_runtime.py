@@ -21,7 +21,6 @@ _ENROOT_CONF = "https://github.com/NVIDIA/enroot/blob/master/doc/configuration.m
 _PATHS = ("RUNTIME", "DATA", "CACHE", "TEMP")
 _LOCAL_PATHS = ("RUNTIME", "DATA")
 _LARGE_PATHS = ("DATA", "CACHE", "TEMP")
-_DEFAULTS = {"RUNTIME": "/run/enroot", "DATA": "/var/lib/enroot", "CACHE": "", "TEMP": "/tmp"}  # noqa: S108  # enroot's
 _ASK_S = 2.5
 _LEAST_BYTES = 20 << 30
 """One unpacked NGC image. Source: NVIDIA/pyxis#24, images of 15 to 20 GB."""

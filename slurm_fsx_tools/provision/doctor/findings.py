@@ -131,7 +131,6 @@ class Context(NamedTuple):
     etc: str = "/etc"
     proc: str = "/proc"
     dev: str = "/dev"
-    is_root: bool = True
     now_s: float = 0.0
     """Seconds since 1970."""
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 _LOOK_S = 1.5
 """How long images are looked into; the newest first."""
 
-_SHOWN = 5
 _RECENT_S = 7 * 24 * 3600.0
+"""How long a failed download is told of."""
+
 
 NO_IMAGES = Trouble(
     WARNING,
