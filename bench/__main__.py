@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import artefact, catalogue, containers, crowd, importer, monitoring, node, plugin, setup, steps
+from . import artefact, catalogue, containers, crowd, doctor, importer, monitoring, node, plugin, setup, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -31,6 +31,7 @@ def main() -> None:
             *steps.measure(folder / "steps"),
             *setup.measure(folder / "setup"),
             *containers.measure(folder / "containers"),
+            *doctor.measure(folder / "doctor"),
             *monitoring.measure(folder / "monitoring"),
             *artefact.measure(folder / "artefact"),
         ]

@@ -17,6 +17,7 @@ GROUPS = {
         f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
     ),
     "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
+    "doctor": Entry(f"{__package__}.doctor", "doctor", "Find out what is wrong, why it counts, and what mends it."),
     "job": Entry(f"{__package__}.job", "job", "A job's record: nodes, image, NCCL version, utilisation."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
