@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_left_behind: list[int] = []
+"""Children of this process that were killed, and did not die of it."""
+
+
 class SharedFs:
     """The shared file system below `root`, which may be away.
 
@@ -31,6 +35,14 @@ class SharedFs:
         self.root = root
         self._timeout_s = timeout_s
         self._hung = False
+
+    def try_again(self) -> None:
+        """Have the next look taken, if whoever hung before has ended meanwhile: for processes that live long.
+
+        As long as one hangs, another one would do so, too, and they would become many.
+        """
+        _reap()
+        self._hung = bool(_left_behind)
 
     def look(self, function: Callable[[], Any]) -> Any:
         """Call a function in a child process, and give what it returned.
@@ -74,10 +86,16 @@ def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
         os.close(reader)
     if answer is None:
         os.kill(child, signal.SIGKILL)
-        os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
+        _left_behind.append(child)  # never wait for it: in a hung kernel call it does not die
+        _reap()
         raise DeadlineExceeded(f"there was no answer within {timeout_s:g} s", hint="see what hangs")
     os.waitpid(child, 0)
     return unpack(answer)
+
+
+def _reap() -> None:
+    """Forget those left behind that have died since."""
+    _left_behind[:] = [child for child in _left_behind if os.waitpid(child, os.WNOHANG)[0] == 0]
 
 
 def start(function: Callable[[], Any]) -> tuple[int, int]:
@@ -111,6 +129,7 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
     """Run in the child, and never return."""
     try:
         os.close(reader)
+        _left_behind.clear()  # they are its parent's
         # slurmd reads a prolog's output to its end: a child that stays behind must not hold it open.
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):

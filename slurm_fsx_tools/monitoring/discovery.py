@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.model import is_instance_type
 from ..job import Node
-from .exporters import usual_exporters
+from .exporters import DCGM, usual_exporters
 from .targets import FROM_SLURM, make_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ..config.model import Config
     from ..slurm_state import SlurmNode
@@ -52,12 +52,20 @@ class Plan(NamedTuple):
     doubted: list[str]
     """Nodes that Slurm does not name any more, and that stay until it has said so often enough."""
 
+    disputed: list[str]
+    """Nodes whose files another cluster writes, too; they stay as that one has them."""
+
     foreign: list[str]
     """Files that are no node's of this cluster, and that are left alone."""
 
 
 def make_plan(
-    nodes: Iterable[SlurmNode], files: Mapping[str, Targets | None], cluster: str, config: Config, answers: int = 1
+    nodes: Iterable[SlurmNode],
+    files: Mapping[str, Targets | None],
+    cluster: str,
+    config: Config,
+    answers: int = 1,
+    claimed: Collection[str] = (),
 ) -> Plan:
     """Compare Slurm's nodes with the files that are there.
 
@@ -67,20 +75,29 @@ def make_plan(
         cluster: The label ``cluster``.
         config: Says where the usual exporters listen.
         answers: How many answers in a row, this one included, have missed most of the registered nodes.
+        claimed: Nodes whose files were another cluster's, and were taken over before: where that is undone, that
+            cluster lives, and has a node of that name.
     """
     changes: list[Change] = []
     after: dict[str, Targets] = {}
+    disputed: list[str] = []
     known = {node.name: node for node in nodes}
+    has_dcgm = any(DCGM in targets for targets in own_files(files, cluster).values())
     for node in known.values():
         there = node.name in files
         targets = files.get(node.name)
+        theirs = targets if targets and is_others(targets, cluster) else None
+        if theirs and node.name in claimed:
+            disputed.append(node.name)
+            after[node.name] = theirs
+            continue
         if is_off(node):
-            if there:
+            if there and not theirs:
                 changes.append(Change(node.name, "remove", f"Slurm has it {node.state}{node.marks}", {}))
             continue
         if is_coming(node) and not targets:
             continue
-        wanted = _wanted(node, targets, cluster, config)
+        wanted = _wanted(node, targets, cluster, config, has_dcgm)
         after[node.name] = wanted
         if targets != wanted:
             act, why = "label", "Slurm's labels are others"
@@ -96,17 +113,27 @@ def make_plan(
         changes += [Change(name, "remove", "Slurm does not know it any more", {}) for name in vanished]
     foreign = sorted(name for name in files if name not in known and name not in set(vanished))
     after.update((name, targets) for name in foreign for targets in [files[name]] if targets)
-    return Plan(changes, after, doubted, foreign)
+    return Plan(changes, after, doubted, disputed, foreign)
+
+
+def own_files(files: Mapping[str, Targets | None], cluster: str) -> dict[str, Targets]:
+    """Give those files that are of a cluster's nodes."""
+    return {name: targets for name, targets in files.items() if targets and not is_others(targets, cluster)}
+
+
+def is_others(targets: Targets, cluster: str) -> bool:
+    """Whether a file is another cluster's."""
+    return all(target.labels.get("cluster") != cluster for target in targets.values())
 
 
 def vanished_nodes(known: Iterable[str], files: Mapping[str, Targets | None], cluster: str) -> list[str]:
     """Name the nodes that have a file of this cluster's and are not among the known ones."""
-    return sorted(set(_own(files, cluster)).difference(known))
+    return sorted(set(own_files(files, cluster)).difference(known))
 
 
 def is_doubtful(vanished: list[str], files: Mapping[str, Targets | None], cluster: str) -> bool:
     """Whether an answer takes away more than a reconfiguration usually does: most of the registered nodes."""
-    return 2 * len(vanished) > len(_own(files, cluster))
+    return 2 * len(vanished) > len(own_files(files, cluster))
 
 
 def is_off(node: SlurmNode) -> bool:
@@ -128,22 +155,15 @@ def labels_from_slurm(node: SlurmNode) -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-def _wanted(node: SlurmNode, targets: Targets | None, cluster: str, config: Config) -> Targets:
+def _wanted(node: SlurmNode, targets: Targets | None, cluster: str, config: Config, has_dcgm: bool) -> Targets:
     from_slurm = labels_from_slurm(node)
     if targets is None:
         place = Node(node.name, cluster)
-        usual = usual_exporters(config, node.gpus > 0)
+        # A site may have no dcgm-exporter at all: it is one that has where a node said so that asked its port.
+        usual = usual_exporters(config, has_dcgm and node.gpus > 0)
         return {each.name: make_target(place, cluster, each, from_slurm) for each in usual}
     wanted = {}
     for name, target in targets.items():
         kept = {key: value for key, value in target.labels.items() if key not in FROM_SLURM}
         wanted[name] = target._replace(labels={**kept, **from_slurm, "cluster": cluster})
     return wanted
-
-
-def _own(files: Mapping[str, Targets | None], cluster: str) -> list[str]:
-    return [
-        name
-        for name, targets in files.items()
-        if targets and any(target.labels.get("cluster") == cluster for target in targets.values())
-    ]

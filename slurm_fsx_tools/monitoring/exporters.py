@@ -20,7 +20,8 @@ ASK_S = 0.2
 """How long a prolog waits for ports that neither accept nor refuse, all of them together."""
 
 ANSWER_LIMIT_BYTES = 16 << 20
-_SIGNS = {"node_exporter": (b"node_exporter_build_info",), "dcgm-exporter": (b"DCGM_",)}
+NODE, DCGM = "node_exporter", "dcgm-exporter"
+_SIGNS = {NODE: (b"node_exporter_build_info",), DCGM: (b"DCGM_",)}
 """What the answers of exporters that we know contain. Source: their own documentation."""
 
 
@@ -40,9 +41,9 @@ def node_exporters(config: Config, driver: str = NVIDIA_DRIVER) -> list[Exporter
 
 def usual_exporters(config: Config, has_gpu: bool) -> list[Exporter]:
     """List the exporters of a node that nobody has asked."""
-    exporters = [Exporter("node_exporter", config["monitoring.node_exporter_port"])]
+    exporters = [Exporter(NODE, config["monitoring.node_exporter_port"])]
     if has_gpu:
-        exporters.append(Exporter("dcgm-exporter", config["monitoring.dcgm_exporter_port"]))
+        exporters.append(Exporter(DCGM, config["monitoring.dcgm_exporter_port"]))
     return exporters
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import LockTimeout, SlurmUnavailable
 from ..files import write_atomically
-from .discovery import is_doubtful, make_plan, vanished_nodes
+from .discovery import is_doubtful, is_others, make_plan, vanished_nodes
 from .target_files import TargetFiles, read_memory
 
 if TYPE_CHECKING:
@@ -38,6 +38,11 @@ class Outcome(NamedTuple):
 
     leftovers: int
     """Temporary files of killed writers that were removed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the files are as they should be, or would be."""
+        return not (self.failed or self.plan.disputed)
 
 
 class Sync:
@@ -86,13 +91,18 @@ class Sync:
         vanished = vanished_nodes({node.name for node in nodes}, files.content, cluster)
         before = memory.get("answers")
         answers = (before if isinstance(before, int) else 0) + 1 if is_doubtful(vanished, files.content, cluster) else 0
-        plan = make_plan(nodes, files.content, cluster, self._config, answers)
+        claimed_before = memory.get("claimed")
+        claimed = set(claimed_before) if isinstance(claimed_before, list) else set()
+        plan = make_plan(nodes, files.content, cluster, self._config, answers, claimed)
         if dry_run:
             return Outcome(nodes, plan, [], [], 0)
+        theirs = [name for name, targets in files.content.items() if targets and is_others(targets, cluster)]
         done, failed = _apply(plan, files)
+        claimed.update({change.node for change in done}.intersection(theirs))
         leftovers = files.remove_leftovers(time.time())
-        if files.has_changed or answers != before:
-            data = json.dumps({**files.memory(), "answers": answers}, separators=(",", ":"))
+        if files.has_changed or answers != before or sorted(claimed) != claimed_before:
+            kept = {**files.memory(), "answers": answers, "claimed": sorted(claimed)}
+            data = json.dumps(kept, separators=(",", ":"))
             write_atomically(path, data.encode())
         return Outcome(nodes, plan, done, failed, leftovers)
 
@@ -143,7 +153,8 @@ def _locked(path: str, timeout_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise LockTimeout(
-                        f"another sync has held {path} for {timeout_s:g} s", hint="see what it waits for"
+                        f"another sync has held {path} for {timeout_s:g} s",
+                        hint="see whether the shared file system hangs",
                     ) from None
                 time.sleep(_POLL_S)
         yield

@@ -51,7 +51,7 @@ def test_what_does_not_answer_is_as_it_was(observer: Observer, slurm: Slurm, fsx
     second = observer.look()
     assert (second.nodes, second.jobs, second.targets) == (first.nodes, first.jobs, first.targets)
     assert [problem.split(":")[0] for problem in second.problems] == [
-        "The files of targets cannot be read",
+        "The shared file system does not answer, targets and images are as they were last seen",
         "Slurm does not answer, nodes and jobs are as they were last seen",
         "Prometheus does not answer",
     ]
