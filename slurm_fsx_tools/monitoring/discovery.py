@@ -52,6 +52,9 @@ class Plan(NamedTuple):
     doubted: list[str]
     """Nodes that Slurm does not name any more, and that stay until it has said so often enough."""
 
+    doubts: int
+    """How many answers in a row, this one included, have missed most of the registered nodes."""
+
     disputed: list[str]
     """Nodes whose files another cluster writes, too; they stay as that one has them."""
 
@@ -64,7 +67,7 @@ def make_plan(
     files: Mapping[str, Targets | None],
     cluster: str,
     config: Config,
-    answers: int = 1,
+    doubts: int = 0,
     claimed: Collection[str] = (),
 ) -> Plan:
     """Compare Slurm's nodes with the files that are there.
@@ -74,7 +77,7 @@ def make_plan(
         files: Content of the files by node name; None where one is broken, or not ours.
         cluster: The label ``cluster``.
         config: Says where the usual exporters listen.
-        answers: How many answers in a row, this one included, have missed most of the registered nodes.
+        doubts: How many answers in a row before this one have missed most of the registered nodes.
         claimed: Nodes whose files were another cluster's, and were taken over before: where that is undone, that
             cluster lives, and has a node of that name.
     """
@@ -82,11 +85,12 @@ def make_plan(
     after: dict[str, Targets] = {}
     disputed: list[str] = []
     known = {node.name: node for node in nodes}
-    has_dcgm = any(DCGM in targets for targets in own_files(files, cluster).values())
+    ours = {name: targets for name, targets in files.items() if targets and not is_others(targets, cluster)}
+    has_dcgm = any(DCGM in targets for targets in ours.values())
     for node in known.values():
         there = node.name in files
         targets = files.get(node.name)
-        theirs = targets if targets and is_others(targets, cluster) else None
+        theirs = targets if node.name not in ours else None
         if theirs and node.name in claimed:
             disputed.append(node.name)
             after[node.name] = theirs
@@ -104,36 +108,23 @@ def make_plan(
             if targets is None:
                 act, why = ("mend", "the file is broken, or not ours") if there else ("add", "it never ran a prolog")
             changes.append(Change(node.name, act, why, wanted))
-    vanished = vanished_nodes(known, files, cluster)
+    vanished = sorted(ours.keys() - known.keys())
+    # More than a reconfiguration usually takes away.
+    doubts = doubts + 1 if 2 * len(vanished) > len(ours) else 0
     doubted: list[str] = []
-    if is_doubtful(vanished, files, cluster) and answers < PASSES_TO_BELIEVE:
+    if 0 < doubts < PASSES_TO_BELIEVE:
         doubted = vanished
-        after.update((name, targets) for name in vanished for targets in [files[name]] if targets)
+        after.update((name, ours[name]) for name in vanished)
     else:
         changes += [Change(name, "remove", "Slurm does not know it any more", {}) for name in vanished]
-    foreign = sorted(name for name in files if name not in known and name not in set(vanished))
+    foreign = sorted(files.keys() - known.keys() - ours.keys())
     after.update((name, targets) for name in foreign for targets in [files[name]] if targets)
-    return Plan(changes, after, doubted, disputed, foreign)
-
-
-def own_files(files: Mapping[str, Targets | None], cluster: str) -> dict[str, Targets]:
-    """Give those files that are of a cluster's nodes."""
-    return {name: targets for name, targets in files.items() if targets and not is_others(targets, cluster)}
+    return Plan(changes, after, doubted, doubts, disputed, foreign)
 
 
 def is_others(targets: Targets, cluster: str) -> bool:
     """Whether a file is another cluster's."""
     return all(target.labels.get("cluster") != cluster for target in targets.values())
-
-
-def vanished_nodes(known: Iterable[str], files: Mapping[str, Targets | None], cluster: str) -> list[str]:
-    """Name the nodes that have a file of this cluster's and are not among the known ones."""
-    return sorted(set(own_files(files, cluster)).difference(known))
-
-
-def is_doubtful(vanished: list[str], files: Mapping[str, Targets | None], cluster: str) -> bool:
-    """Whether an answer takes away more than a reconfiguration usually does: most of the registered nodes."""
-    return 2 * len(vanished) > len(own_files(files, cluster))
 
 
 def is_off(node: SlurmNode) -> bool:

@@ -26,7 +26,7 @@ _READ = frozenset(
         *("set", "infinite", "number"),
     )
 )
-"""What is read of records; the rest is let go while an answer is read: it is most of the memory of a large cluster's."""
+"""What is read of records. The rest, which is most of a large cluster's answer, is let go while that is read."""
 
 
 def read(text: str, kind: str) -> list[Any]:

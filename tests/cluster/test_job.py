@@ -118,9 +118,12 @@ def test_a_running_job_is_known_and_later_remembered(cluster: Cluster, prometheu
 
     picture = "/root/job.svg"
     drawn = cluster.run_on("head", [COMMAND, "job", str(job.id), "--plot", picture])
+    assert "GPU %" in drawn.stdout
+    if SYSTEM != Path("/") and drawn.returncode != 0:  # another release's installation may lack what pictures take
+        assert "slurm-fsx-tools[plot]" in drawn.stderr
+        return
     assert drawn.returncode == 0, drawn.stderr
     assert cluster.head.path(picture).read_bytes().startswith(b"<?xml")
-    assert "GPU %" in drawn.stdout
 
 
 def test_without_prometheus_slurm_tells_what_it_knows(cluster: Cluster) -> None:

@@ -105,12 +105,12 @@ def test_a_node_that_slurm_does_not_know_any_more_goes() -> None:
 
 def test_most_nodes_gone_at_once_is_believed_only_when_it_is_said_again_and_again() -> None:
     nodes, files = [SlurmNode("n1", "idle")], registered("n1", "n2", "n3")
-    for answers in range(1, PASSES_TO_BELIEVE):
-        plan = make_plan(nodes, files, "train", CONFIG, answers)
+    for doubts in range(PASSES_TO_BELIEVE - 1):
+        plan = make_plan(nodes, files, "train", CONFIG, doubts)
         assert plan.changes == []
         assert plan.doubted == ["n2", "n3"]
         assert set(plan.targets) == {"n1", "n2", "n3"}
-    assert acts(nodes, files, answers=PASSES_TO_BELIEVE) == {"n2": "remove", "n3": "remove"}
+    assert acts(nodes, files, doubts=PASSES_TO_BELIEVE - 1) == {"n2": "remove", "n3": "remove"}
 
 
 def test_all_nodes_powered_down_is_believed_at_once() -> None:

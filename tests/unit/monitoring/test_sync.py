@@ -202,7 +202,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(sync: Sync, config: 
     assert not os.path.exists(config["monitoring.state_dir"])
 
 
-@pytest.mark.parametrize("memory", [b"", b"[]", b'{"version": 1}', b"\xff", b'{"answers": "x"}'])
+@pytest.mark.parametrize("memory", [b"", b"[]", b'{"version": 1}', b"\xff", b'{"doubts": "x"}'])
 def test_a_broken_memory_costs_a_look_and_nothing_else(sync: Sync, config: Config, memory: bytes) -> None:
     sync.run()
     (Path(config["monitoring.state_dir"]) / "targets.json").write_bytes(memory)
