@@ -102,7 +102,7 @@ def make_plan(
         if is_coming(node) and not targets:
             continue
         wanted = _wanted(node, targets, cluster, config, has_dcgm)
-        after[node.name] = wanted
+        after[node.name] = targets if targets and targets == wanted else wanted  # the same once, not twice, in memory
         if targets != wanted:
             act, why = "label", "Slurm's labels are others"
             if targets is None:

@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import SlurmFsxError
-from ..shared_fs import SharedFs
+from ..shared_fs import SharedFs, call_apart
+from ..slurm_state import SlurmJob, SlurmNode
 from .discovery import make_plan
 from .query import PrometheusClient
 from .sync import ask_nodes
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config.model import Config
-    from ..slurm_state import SlurmClient, SlurmJob, SlurmNode
+    from ..slurm_state import SlurmClient
     from .targets import Targets
 
 PROMETHEUS_S = 5.0
 LOOK_S = 60.0
 """How long a look at the shared file system may take: the first one reads every file of a large cluster."""
+
+SLURM_S = 120.0
+"""How long Slurm may take for all answers together: each of its commands has a limit of its own."""
 
 _UP = 'count by (exporter) (up{job="slurm-fsx"} == 1)'
 _DOWN = 'up{job="slurm-fsx"} == 0'
@@ -117,9 +121,11 @@ class Observer:
             seen = "targets and images are as they were last seen" if self._has_seen_files else "no target is known"
             problems.append(f"The shared file system does not answer, {seen}: {error}")
         try:
-            self._nodes, self._jobs = ask_nodes(self._client), self._client.jobs()
-            self._cluster = self._cluster or self._client.cluster_name()
-        except SlurmFsxError as error:
+            # Apart: a large cluster's answer is ten times as long as what is kept of it, and ends with the child.
+            answer = call_apart(self._ask_slurm, SLURM_S)
+            self._nodes, self._jobs = _restore_nodes(answer[0]), [SlurmJob(*each) for each in answer[1]]
+            self._cluster = str(answer[2])
+        except (OSError, SlurmFsxError) as error:
             seen = "nodes and jobs are as they were last seen" if self._nodes else "nodes and jobs are not known"
             problems.append(f"Slurm does not answer, {seen}: {error}")
         try:
@@ -139,12 +145,32 @@ class Observer:
         self._let_go()
         return self._files.find_changes(), self._ask_other()
 
+    def _ask_slurm(self) -> tuple[list[SlurmNode], list[SlurmJob], str]:
+        """Runs in a child."""
+        self._let_go()
+        return ask_nodes(self._client), self._client.jobs(), self._cluster or self._client.cluster_name()
+
     def _targets(self) -> dict[str, Targets]:
         content = self._files.content
         if self._nodes and self._cluster:
             # What a sync would write: the same as the files say, but for the last minute.
             return make_plan(self._nodes, content, self._cluster, self._config).targets
         return {name: each for name, each in content.items() if each}
+
+
+def _restore_nodes(answer: list[Any]) -> list[SlurmNode]:
+    shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+    nodes = []
+    for each in answer:
+        node = SlurmNode(*each)
+        partitions, features = tuple(node.partitions), tuple(node.features)
+        # Most nodes have the same: once in memory is enough.
+        nodes.append(
+            node._replace(
+                partitions=shared.setdefault(partitions, partitions), features=shared.setdefault(features, features)
+            )
+        )
+    return nodes
 
 
 def format_discovery(targets: dict[str, Targets]) -> bytes:

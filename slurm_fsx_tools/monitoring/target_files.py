@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
@@ -195,7 +196,12 @@ def _restore_identities(found: dict[str, Any]) -> dict[str, _Identity]:
 
 
 def _restore(content: dict[str, Any] | None) -> Targets | None:
-    return content and {name: Target(address, labels) for name, (address, labels) in content.items()}
+    return content and {name: Target(address, _share(labels)) for name, (address, labels) in content.items()}
+
+
+def _share(labels: dict[str, str]) -> dict[str, str]:
+    """Give labels whose texts are the same objects wherever they are alike: ten thousand nodes say much the same."""
+    return {sys.intern(name): sys.intern(value) for name, value in labels.items()}
 
 
 def _identity(status: os.stat_result) -> _Identity:
