@@ -8,9 +8,10 @@ the SPANK plugin (``spank/miss.c``) for each step whose container had no image.
 
 from __future__ import annotations
 
-import json
 import os
-from typing import NamedTuple
+
+from . import json_text
+from .values import NamedTuple
 
 FILE = "counters.json"
 MISSES = "resolution-misses"
@@ -62,7 +63,7 @@ def count(runtime_dir: str, act: str, duration_s: float, failed: bool) -> None:
     try:
         tallies = _read(fd)
         tallies[act] = tallies.get(act, NOTHING).add(duration_s, failed)
-        os.pwrite(fd, json.dumps(tallies).encode(), 0)
+        os.pwrite(fd, json_text.dumps(tallies), 0)
     finally:
         os.close(fd)
 
@@ -112,7 +113,7 @@ def _read(fd: int) -> dict[str, Tally]:
     try:
         return {
             act: Tally(int(total), int(failed), tuple(map(int, buckets)))
-            for act, (total, failed, buckets) in json.loads(data).items()
+            for act, (total, failed, buckets) in json_text.loads(data).items()
             if len(buckets) == len(NOTHING.buckets)
         }
     except (ValueError, TypeError, AttributeError):

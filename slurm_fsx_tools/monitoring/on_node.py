@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from ..errors import SlurmFsxError
 from .job_info import remove_job_info, sweep, write_job_info
 from .metrics_file import HEALTH, SUFFIX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -8,15 +8,16 @@ nobody hears of it.
 
 from __future__ import annotations
 
-import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
+from .. import json_text
 from ..errors import SlurmFsxError
 from ..files import read_trusted, remove, write_atomically
+from ..values import NamedTuple
 from .exporters import Exporter, listening
 from .targets import add_exporters, missing_exporters
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..job import Node
@@ -85,7 +86,7 @@ def register_new(
         shared_fs.look(lambda: add_exporters(root, node, cluster, found))
     silent = {_key(exporter): known.get(_key(exporter), now) for exporter in missing if exporter not in found}
     try:
-        write_atomically(_path(config), json.dumps(Memory(offer, now, silent)).encode())
+        write_atomically(_path(config), json_text.dumps(Memory(offer, now, silent)))
     except OSError:
         pass  # a full /run: the next prolog looks again
     return found
@@ -113,7 +114,7 @@ def _offer(root: str, node: Node, cluster: str, exporters: list[Exporter]) -> li
 def _recall(config: Config) -> Memory | None:
     """Give what this node remembers; None where that is nothing, or nothing that root alone could have written."""
     try:
-        offer, looked_s, silent = json.loads(read_trusted(_path(config)))
+        offer, looked_s, silent = json_text.loads(read_trusted(_path(config)))
         return Memory(offer, float(looked_s), {key: float(then) for key, then in silent.items()})
     except (OSError, SlurmFsxError, ValueError, TypeError, AttributeError, RecursionError):
         return None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
@@ -16,8 +14,10 @@ from ..errors import DeadlineExceeded, SlurmFsxError
 from ..job import Job
 from ..plugins import load_plugins
 from ..shared_fs import SharedFs
+from ..signals import SIGKILL
 from .journal import Journal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -149,7 +149,7 @@ def _ensure_folder(path: str, journal: Journal) -> None:
 def _await(child: int, deadline_s: float, journal: Journal) -> int:
     """Wait for the child, but no longer than the deadline; EXIT_FAILED_OPEN stands for any code not ours."""
     if not _ends_within(child, deadline_s):
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, SIGKILL)
         os.waitpid(child, os.WNOHANG)  # in a hung kernel call it does not die: leave it behind
         journal.failure("what had not ended", SlurmFsxError(f"prolog.deadline is {deadline_s:g} s"))
         return EXIT_FAILED_OPEN
