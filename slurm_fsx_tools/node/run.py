@@ -95,11 +95,14 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         except (OSError, DeadlineExceeded) as error:
             journal.warning(f"this run is not counted: {error}")
         if failed:
-            _tell_failure(act, job, snapshot, journal)
+            _tell_failure(act, job, snapshot)
         return EXIT_DRAIN if code == EXIT_DRAIN else EXIT_OK
     except Exception as error:
         journal.failure(act, error)
         return EXIT_OK
+    finally:
+        if act == "epilog":
+            journal.end()  # by the last one who could write to it: what the child says, or ends of, comes before
 
 
 def _run_body(
@@ -121,10 +124,12 @@ def _run_body(
     return EXIT_FAILED_OPEN if code == EXIT_OK and journal.failures else code
 
 
-def _tell_failure(act: str, job: Job, snapshot: Snapshot, journal: Journal) -> None:
+def _tell_failure(act: str, job: Job, snapshot: Snapshot) -> None:
     """Let plugins hear at once that this run failed open, in a process that nobody waits for."""
     if os.fork():
         return
+    # In syslog alone: the job, and its log, may be gone before a plugin has failed here.
+    journal = Journal(act, job.id)
 
     def tell(context: Context) -> int:
         context.plugins.call_each("slurm_fsx_failed_open", act=act, job=job, config=snapshot.config)

@@ -9,7 +9,7 @@ from slurm_fsx_tools import json_text
 from slurm_fsx_tools.job import Node
 
 DOCUMENTS = [
-    *({}, [], "", 0, None, True, 1.5, 1e300, -(10**30), "\x00\n\"\\\u20ac\U0001f600\udc80"),
+    *({}, [], "", 0, None, True, 1.5, 1e300, -(10**30), '\x00\n"\\\u20ac\U0001f600\udc80'),
     *({"a": [{"b": [None, False]}]}, {"1": {}}, (1, (2,)), Node("n1", "c"), [float("inf"), -float("inf")]),
 ]
 
