@@ -92,14 +92,16 @@ def read_misses(runtime_dir: str) -> int:
 def lock(path: str, wait: bool = True) -> int:
     """Open a file of root's own, made if need be, and lock it until it is closed.
 
+    Nobody else can open it: whoever may read a file can lock it against its writers, and would hold up every job.
     Those who wait sleep in the kernel's queue: hundreds that ask again and again would keep each other from working.
     Whoever calls this limits the wait by a `Limit`.
 
     Raises:
         OSError: it cannot be opened; BlockingIOError where it is not free, and this is not to wait.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        os.fchmod(fd, 0o600)  # one of an older release's, which all could read
         os.lockf(fd, os.F_LOCK if wait else os.F_TLOCK, 0)
     except BaseException:
         os.close(fd)
