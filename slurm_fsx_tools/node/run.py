@@ -112,10 +112,7 @@ def _run_body(
     journal: Journal,
 ) -> int:
     try:
-        # slurmd reads a prolog's output to its end: a child that is left behind must not hold it open.
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        _let_go_of_output()
         plugins = load_plugins(snapshot, journal.failure)
         code = body(Context(job, snapshot.config, journal, plugins))
     except BaseException as error:
@@ -137,9 +134,21 @@ def _tell_failure(act: str, job: Job, snapshot: Snapshot) -> None:
 
     try:
         os.setsid()  # slurmd ends a prolog's whole process group
-        _run_body(tell, job, snapshot, journal)
+        _let_go_of_output()
+        child = os.fork()
+        if child == 0:
+            os._exit(_run_body(tell, job, snapshot, journal))
+        # Nobody waits, but one that never ended would be joined by one more with each job.
+        _await(child, snapshot.config["prolog.deadline"], journal)
     finally:
         os._exit(EXIT_OK)
+
+
+def _let_go_of_output() -> None:
+    """Have nothing of slurmd's open, which reads a prolog's output to its end, whoever was left behind with it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
 
 def _ensure_folder(path: str, journal: Journal) -> None:

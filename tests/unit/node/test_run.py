@@ -55,6 +55,23 @@ class Prologs:
         return (self.folder / "run/jobs/7.log").read_text()
 
 
+def wait_for_children() -> None:
+    """Wait for what runs have left behind: to slurmd it is nobody's child, here it is this process's."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process is there, and not only waiting for somebody to hear of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture
 def prologs(tmp_path: Path) -> Prologs:
     return Prologs(tmp_path)
@@ -276,6 +293,26 @@ def test_whatever_an_epilog_had_to_say_the_jobs_log_goes_with_the_job(prologs: P
     assert os.listdir(prologs.folder / "run/jobs") == []
 
 
+def test_a_plugin_that_never_has_enough_of_a_failure_is_ended(prologs: Prologs) -> None:
+    pid = prologs.folder / "pid"
+    prologs.plugin("def slurm_fsx_prolog(): 1 / 0", "bad")
+    prologs.plugin(
+        "def slurm_fsx_failed_open():\n"
+        "    import signal\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
+        f"    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(600)",
+        "pager",
+    )
+    prologs.config.write_text(prologs.config.read_text().replace("deadline: 2", "deadline: 4"))
+    assert prologs.run() == EXIT_OK
+    wait_for_children()
+    end = time.monotonic() + 30
+    while is_running(pid.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("act", ["prolog", "epilog"])
 def test_a_plugin_that_hears_of_a_failure_when_the_job_is_gone_leaves_no_log_of_it(prologs: Prologs, act: str) -> None:
     gone = prologs.folder / "gone"
@@ -291,9 +328,5 @@ def test_a_plugin_that_hears_of_a_failure_when_the_job_is_gone_leaves_no_log_of_
     for each in ("prolog", "epilog"):
         assert prologs.run(each) == EXIT_OK
     gone.touch()
-    while True:  # the process that told the plugin is nobody's but this one's
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            break
+    wait_for_children()
     assert os.listdir(prologs.folder / "run/jobs") == []
