@@ -1,0 +1,53 @@
+"""How Sphinx makes a site of this folder (``make docs``); the pages also read well on a code-hosting page."""
+
+from __future__ import annotations
+
+import re
+from configparser import ConfigParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+_METADATA = ConfigParser()
+_METADATA.read(HERE.parent / "setup.cfg")
+
+project = "slurm-fsx-tools"
+author = "slurm-fsx-tools"
+version = release = _METADATA["metadata"]["version"]
+
+extensions = ["myst_parser"]
+myst_heading_anchors = 4  # links to headings work as on code-hosting pages, and a broken one is a warning
+nitpicky = True  # whatever leads nowhere is a warning; `make docs` makes warnings errors
+
+smartquotes = False  # --json is no dash
+
+html_theme = "furo"
+html_title = f"slurm-fsx-tools {version}"
+html_static_path = ["site"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_sphinx = False
+html_show_copyright = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", add_contents)
+
+
+def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make the side bar from the links of the front page, plain Markdown; a page that it misses is an error."""
+    if page != "index":
+        return
+    for section in re.split(r"^(?=## )", source[0], flags=re.MULTILINE)[1:]:
+        title = section.partition("\n")[0][len("## ") :]
+        pages = re.findall(r"\]\(([\w-]+)\.md\)", section)
+        if pages:
+            source[0] += (
+                f"\n\n```{{toctree}}\n:hidden:\n:caption: {title}\n\n" + "\n".join(dict.fromkeys(pages)) + "\n```\n"
+            )
