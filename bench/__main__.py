@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, importer, monitoring, node, plugin, steps
+from . import catalogue, containers, crowd, importer, monitoring, node, plugin, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -24,6 +24,7 @@ def main() -> None:
         folder.chmod(0o755)
         figures = [
             *node.measure(folder / "node"),
+            *crowd.measure(folder / "crowd"),
             *catalogue.measure(folder / "catalogue"),
             *importer.measure(folder / "importer"),
             *plugin.measure(folder / "plugin"),

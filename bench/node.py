@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from lab.cluster import CHECKOUT, HOME, Cluster
+from lab.dcgm import MAPPING, DcgmExporter
 from lab.nccl import install_nccl, install_version, use_version
 from lab.prometheus import start_node_exporter
 from slurm_fsx_tools.job import Job
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROUNDS = 41
+GPUS = 8
 PYTHON = f"{HOME}/bin/python3"
 SHARE = f"{HOME}/share/slurm-fsx"
 FLOOR = [PYTHON, "-I", "-c", "pass"]
@@ -26,14 +28,16 @@ ENVIRONMENT = {
     "SLURM_JOB_UID": "2001",
     "SLURM_JOB_USER": "ada",
     "SLURM_JOB_PARTITION": "all",
+    "SLURM_JOB_GPUS": "0,1,2,3,4,5,6,7",
     "SLURMD_NODENAME": "n1",
     "SLURM_CLUSTER_NAME": "lab",
 }
 
 
 def measure(folder: Path) -> list[Figure]:
-    """Measure on a node with an NCCL installation that the last prolog knew, and targets that are registered."""
+    """Measure a GPU job, on a node with an NCCL installation that the last prolog knew, and registered targets."""
     with Cluster.start(folder, nodes=1, installation=CHECKOUT / ".venv") as cluster:
+        DcgmExporter.start(cluster.nodes["n1"], gpus=GPUS)
         install_nccl(cluster.fsx)
         (cluster.fsx / "monitoring/targets").mkdir(parents=True)
         prolog = [f"{SHARE}/prolog.d/50-slurm-fsx"]
@@ -57,6 +61,11 @@ def measure(folder: Path) -> list[Figure]:
             raise SystemExit("the prolog did not mark the version as used")
         own_calls = count_calls(cluster, prolog)
         own = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})
+        cluster.write_on_all("/etc/slurm-fsx/config.yaml", f"monitoring: {{gpu_mapping_dir: {MAPPING}}}\n")
+        cluster.run_on("n1", prolog, env=ENVIRONMENT)
+        if len(list(cluster.machine("n1").path(MAPPING).glob("[0-9]"))) != GPUS:
+            raise SystemExit("the prolog did not write dcgm-exporter's mapping")
+        mapped = medians(cluster, {"prolog": prolog, "epilog": epilog, "floor": FLOOR})
     return [
         Figure.against_floor("prolog, whole process", node["prolog"], node["floor"], "ms", 4),
         Figure.against_floor("epilog, whole process", node["epilog"], node["floor"], "ms", 4),
@@ -64,6 +73,8 @@ def measure(folder: Path) -> list[Figure]:
         Figure.absolute("calls under /fsx in a prolog", calls, "", 5),
         Figure.against_floor("prolog, with a version of ours", own["prolog"], own["floor"], "ms", 4),
         Figure.absolute("calls under /fsx, with a version of ours", own_calls, "", 5),
+        Figure.against_floor("prolog, with dcgm-exporter's mapping", mapped["prolog"], mapped["floor"], "ms", 4),
+        Figure.against_floor("epilog, with dcgm-exporter's mapping", mapped["epilog"], mapped["floor"], "ms", 4),
     ]
 
 
@@ -72,7 +83,8 @@ def check_work(cluster: Cluster, expected: str = "NCCL_DEBUG") -> None:
     node = cluster.machine("n1")
     environment = node.path(f"/run/slurm-fsx/jobs/{ENVIRONMENT['SLURM_JOB_ID']}.env")
     targets = cluster.fsx / "monitoring/targets/n1.json"
-    if not (environment.exists() and expected in environment.read_text() and targets.exists()):
+    metrics = node.path(f"/var/lib/prometheus/node-exporter/slurm_fsx_job_{ENVIRONMENT['SLURM_JOB_ID']}.prom")
+    if not (metrics.exists() and environment.exists() and expected in environment.read_text() and targets.exists()):
         raise SystemExit(f"the prolog did not do its work:\n{node.syslog}")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from typing import NamedTuple
 
 FILE = "counters.json"
@@ -19,7 +18,7 @@ MISSES = "resolution-misses"
 BUCKETS_S = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of durations. A prolog takes about 0.05 s, a look at a slow ``/fsx`` 2 s, ``prolog.deadline`` is 10."""
 
-LOCK_S = 0.25
+LOCK_S = 1.0
 """How long a job waits for its prolog or epilog to be counted."""
 
 _LIMIT_BYTES = 4096
@@ -47,10 +46,6 @@ class Tally(NamedTuple):
 NOTHING = Tally(0, 0, (0,) * (len(BUCKETS_S) + 1))
 
 
-class Busy(OSError):
-    """Others have counted for as long as this process may wait."""
-
-
 def count(runtime_dir: str, act: str, duration_s: float, failed: bool) -> None:
     """Count a run of an act.
 
@@ -61,7 +56,7 @@ def count(runtime_dir: str, act: str, duration_s: float, failed: bool) -> None:
         failed: Whether the job went on without something.
 
     Raises:
-        OSError: the file cannot be written, or not be locked in LOCK_S.
+        OSError: the file cannot be written.
     """
     fd = lock(f"{runtime_dir}/{FILE}")
     try:
@@ -93,26 +88,22 @@ def read_misses(runtime_dir: str) -> int:
         return 0
 
 
-def lock(path: str, limit_s: float = LOCK_S) -> int:
+def lock(path: str, wait: bool = True) -> int:
     """Open a file of root's own, made if need be, and lock it until it is closed.
 
+    Those who wait sleep in the kernel's queue: hundreds that ask again and again would keep each other from working.
+    Whoever calls this limits the wait by a `Limit`.
+
     Raises:
-        OSError: it cannot be opened, or was not free in time (Busy).
+        OSError: it cannot be opened; BlockingIOError where it is not free, and this is not to wait.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
-        end = time.monotonic() + limit_s
-        while True:
-            try:
-                os.lockf(fd, os.F_TLOCK, 0)
-                return fd
-            except (BlockingIOError, PermissionError):  # lockf(3): EAGAIN or EACCES
-                if time.monotonic() > end:
-                    raise Busy(f"{path} is in use") from None
-            time.sleep(0.001)
+        os.lockf(fd, os.F_LOCK if wait else os.F_TLOCK, 0)
     except BaseException:
         os.close(fd)
         raise
+    return fd
 
 
 def _read(fd: int) -> dict[str, Tally]:

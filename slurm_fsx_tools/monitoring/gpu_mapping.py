@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 _STAGE = ".slurm-fsx"
 _NEW = "new"
 _LOCK = "gpu-mapping.lock"
-_LOCK_S = 1.5
-"""How long a job waits for its turn: a hundred others need less."""
 
 
 def map_gpus(job_id: str, gpus: Iterable[str], config: Config) -> None:
@@ -40,7 +38,7 @@ def map_gpus(job_id: str, gpus: Iterable[str], config: Config) -> None:
         config: Says where.
 
     Raises:
-        OSError: a file cannot be written, or the folder was not free in time.
+        OSError: a file cannot be written.
         UntrustedFile: the folder is a link.
     """
     folder = config["monitoring.gpu_mapping_dir"]
@@ -53,7 +51,7 @@ def map_gpus(job_id: str, gpus: Iterable[str], config: Config) -> None:
         os.makedirs(folder, 0o755, exist_ok=True)
         folder_fd = open_metrics_folder(folder)
     try:
-        turn = lock(f"{config['runtime_dir']}/{_LOCK}", _LOCK_S)
+        turn = lock(f"{config['runtime_dir']}/{_LOCK}")
         try:
             _update(folder_fd, job_id, wanted, running_jobs(config))
         finally:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ..counters import BUCKETS_S, NOTHING, Busy, Tally, lock, read_counts, read_misses
-from .metrics_file import COUNTER, HISTOGRAM, Family, Sample, write_metrics
+from ..counters import BUCKETS_S, NOTHING, Tally, lock, read_counts, read_misses
+from .metrics_file import COUNTER, HEALTH, HISTOGRAM, Family, Sample, write_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ..config.model import Config
 
-NAME = "slurm_fsx_health"
 ACTS = ("prolog", "epilog")
 
 
@@ -45,8 +44,12 @@ def health_metrics(tallies: Mapping[str, Tally], misses: int) -> list[Family]:
     ]
 
 
-def publish_health(config: Config) -> None:
+def publish_health(config: Config, wait: bool = True) -> None:
     """Write what has been counted since the node booted. One process at a time, so that no count ever goes back.
+
+    Args:
+        config: Says where.
+        wait: Whether to wait for another process that does this now, rather than to leave it to that one.
 
     Raises:
         OSError: the counters cannot be read, or the file not written.
@@ -54,12 +57,12 @@ def publish_health(config: Config) -> None:
     """
     runtime_dir = config["runtime_dir"]
     try:
-        turn = lock(f"{runtime_dir}/{NAME}.lock")
-    except Busy:
-        return  # whoever has it, or comes after, says what we would
+        turn = lock(f"{runtime_dir}/{HEALTH}.lock", wait)
+    except BlockingIOError:
+        return
     try:
         families = health_metrics(read_counts(runtime_dir), read_misses(runtime_dir))
-        write_metrics(config["monitoring.textfile_dir"], NAME, families, config["monitoring.label_limit"])
+        write_metrics(config["monitoring.textfile_dir"], HEALTH, families, config["monitoring.label_limit"])
     finally:
         os.close(turn)
 

@@ -22,6 +22,9 @@ GAUGE, COUNTER, HISTOGRAM = "gauge", "counter", "histogram"
 SUFFIX = ".prom"
 """What node_exporter reads. `write_atomically`'s temporary names start with a dot and end with digits."""
 
+HEALTH = "slurm_fsx_health"
+"""The file of `health_metrics`."""
+
 CUT = "\N{HORIZONTAL ELLIPSIS}"
 """Stands at the end of a label's value that was longer."""
 

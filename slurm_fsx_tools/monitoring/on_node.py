@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
 from ..errors import SlurmFsxError
-from .gpus import gpus_of_job
-from .health_metrics import publish_health
 from .job_info import remove_job_info, sweep, write_job_info
+from .metrics_file import HEALTH, SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ..config.model import Config
     from ..job import Job
+    from .gpus import Gpu
+
+
+HEALTH_EVERY_S = 10.0
+"""How often the node's health is written: scrapes come about as often, jobs may come in hundreds."""
 
 
 def tell_start(job: Job, facts: Mapping[str, str], config: Config) -> None:
@@ -23,12 +28,16 @@ def tell_start(job: Job, facts: Mapping[str, str], config: Config) -> None:
     Raises:
         OSError, SlurmFsxError: what failed first.
     """
-    gpus = gpus_of_job(job.gpus)
+    gpus: list[Gpu] = []
+    if job.gpus:
+        from .gpus import gpus_of_job
+
+        gpus = gpus_of_job(job.gpus)
     _do_all(
         lambda: write_job_info(job, gpus, facts, config, time.time()),
         lambda: _map(job, [gpu.label for gpu in gpus], config),
         lambda: sweep(config, job.id),
-        lambda: publish_health(config),
+        lambda: _tell_health(config),
     )
 
 
@@ -38,8 +47,31 @@ def tell_end(job: Job, config: Config) -> None:
         lambda: remove_job_info(job.id, config),
         lambda: _map(job, [], config),
         lambda: sweep(config, ""),
-        lambda: publish_health(config),
+        lambda: _tell_health(config),
     )
+
+
+def tell_failure(config: Config) -> None:
+    """Write the node's health now: the next job, which would do it too, may be hours away.
+
+    Raises:
+        OSError, UntrustedFile: as for `publish_health`.
+    """
+    from .health_metrics import publish_health
+
+    publish_health(config)
+
+
+def _tell_health(config: Config) -> None:
+    try:
+        written_s = os.lstat(f"{config['monitoring.textfile_dir']}/{HEALTH}{SUFFIX}").st_mtime
+    except OSError:
+        written_s = 0.0
+    # In whichever direction: the clock may have been set back.
+    if abs(time.time() - written_s) >= HEALTH_EVERY_S:
+        from .health_metrics import publish_health
+
+        publish_health(config, wait=False)
 
 
 def _map(job: Job, gpus: list[str], config: Config) -> None:

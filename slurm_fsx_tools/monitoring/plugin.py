@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import exporters as node
 from . import on_node
-from .health_metrics import publish_health
-from .registration import register_new
 
 if TYPE_CHECKING:
     from ..config.model import Config
@@ -19,12 +16,16 @@ if TYPE_CHECKING:
 
 def slurm_fsx_exporters(config: Config) -> list[Exporter]:
     """Offer what a node has by itself."""
-    return node.node_exporters(config)
+    from .exporters import node_exporters  # not in an epilog
+
+    return node_exporters(config)
 
 
 def slurm_fsx_prolog(job: Job, env: JobEnv, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
     """Say which job comes to this node, and register the node's exporters."""
     if config["monitoring.enabled"]:
+        from .registration import register_new
+
         try:
             on_node.tell_start(job, env.facts, config)
         finally:
@@ -40,4 +41,4 @@ def slurm_fsx_epilog(job: Job, config: Config) -> None:
 def slurm_fsx_failed_open(config: Config) -> None:
     """Let the alert fire now: the next job, which would say it too, may be hours away."""
     if config["monitoring.enabled"]:
-        publish_health(config)
+        on_node.tell_failure(config)

@@ -101,8 +101,9 @@ class Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Server
     timeout = CONNECTION_S
-    server_version = "slurm-fsx"
-    sys_version = ""
+
+    def version_string(self) -> str:
+        return "slurm-fsx"
 
     def do_GET(self) -> None:
         self._answer()

@@ -40,11 +40,19 @@ dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr))
 dl div { background: var(--tint); border-radius: .4rem; padding: .5rem .75rem }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.3rem; font-variant-numeric: tabular-nums }
 dd.text { font-size: 1rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-size: .93rem }
-th, td { text-align: left; vertical-align: top; padding: .3rem .75rem .3rem 0; border-bottom: 1px solid var(--line) }
-th { color: var(--soft); font-weight: 500; white-space: nowrap }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-td.name { min-width: 9rem } summary { cursor: pointer } ul { columns: 18rem; padding-left: 1.2rem; margin: .5rem 0 }
+table { border-collapse: collapse; width: 100%; font-size: .93rem }
+th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line) }
+th { color: var(--soft); font-weight: 500 } th, td { white-space: nowrap }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+td.long { white-space: normal; width: 45% } summary { cursor: pointer }
+ul { columns: 18rem; padding-left: 1.2rem; margin: .5rem 0 }
+@media (max-width: 48rem) {
+  table, tbody, tr, td { display: block; width: auto } thead { display: none }
+  tr { border-bottom: 1px solid var(--line); padding: .4rem 0 } td, td.number { border: 0; padding: .05rem 0 }
+  td, td.number, td.long { display: grid; grid-template-columns: 7rem 1fr; text-align: left; width: auto;
+    white-space: normal }
+  td::before { content: attr(data-name); color: var(--soft) } td:empty { display: none }
+}
 """
 STYLE_HASH = "sha256-" + base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 """By which a Content-Security-Policy lets this page's style be used, and no other."""
@@ -109,7 +117,7 @@ def _nodes(nodes: Sequence[SlurmNode]) -> list[str]:
     ]
     if not rows:
         return ["<h2>Nodes</h2>", '<p class="soft">None is known.</p>']
-    return ["<h2>Nodes</h2>", _table(("state", "#how many", "nodes", "partitions", "instance type"), rows)]
+    return ["<h2>Nodes</h2>", _table(("state", "#how many", "+nodes", "partitions", "instance type"), rows)]
 
 
 def _exporters(overview: Overview) -> list[str]:
@@ -126,7 +134,7 @@ def _exporters(overview: Overview) -> list[str]:
         rows.append((_text(name), str(registered.get(name, 0)), up, down, _node_set(silent)))
     if not rows:
         return ["<h2>Exporters</h2>", '<p class="soft">None is registered.</p>']
-    return ["<h2>Exporters</h2>", _table(("exporter", "#registered", "#up", "#down", "down on"), rows)]
+    return ["<h2>Exporters</h2>", _table(("exporter", "#registered", "#up", "#down", "+down on"), rows)]
 
 
 def _jobs(jobs: Sequence[SlurmJob], now_s: float) -> list[str]:
@@ -146,7 +154,7 @@ def _jobs(jobs: Sequence[SlurmJob], now_s: float) -> list[str]:
         )
         for job in running[:JOBS_SHOWN]
     ]
-    table = _table(("#job", "user", "account", "name", "state", "#for", "#GPUs", "nodes"), rows)
+    table = _table(("#job", "user", "account", "+name", "state", "#for", "#GPUs", "nodes"), rows)
     more = len(running) - JOBS_SHOWN
     return ["<h2>Running jobs</h2>", table, *([f'<p class="soft">And {more} older ones.</p>'] if more > 0 else [])]
 
@@ -163,14 +171,20 @@ def _images(overview: Overview) -> list[str]:
 
 
 def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """Give a table of cells that are HTML already; a head with ``#`` before it is a column of numbers."""
-    heads = list(head)
-    marks = [' class="number"' if name.startswith("#") else "" for name in heads]
-    top = "".join(f'<th scope="col"{mark}>{_text(name.lstrip("#"))}</th>' for name, mark in zip(heads, marks))
+    """Give a table of cells that are HTML already; ``#`` before a head is a column of numbers, ``+`` one of long text.
+
+    Each cell names its column, for narrow screens, where a row becomes a list.
+    """
+    kinds = {"#": ' class="number"', "+": ' class="long"'}
+    columns = [(_text(name.lstrip("#+")), kinds.get(name[0], "")) for name in head]
+    top = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in columns)
     body = "".join(
-        "<tr>{}</tr>\n".format("".join(f"<td{mark}>{cell}</td>" for cell, mark in zip(row, marks))) for row in rows
+        "<tr>{}</tr>\n".format(
+            "".join(f'<td{kind} data-name="{name}">{cell}</td>' for cell, (name, kind) in zip(row, columns))
+        )
+        for row in rows
     )
-    return f'<div class="wide"><table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    return f"<table><thead><tr>{top}</tr></thead><tbody>\n{body}</tbody></table>"
 
 
 def _node_set(names: Sequence[str]) -> str:

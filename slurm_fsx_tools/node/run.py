@@ -9,10 +9,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .. import counters
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
-from ..errors import SlurmFsxError
+from ..deadline import Limit
+from ..errors import DeadlineExceeded, SlurmFsxError
 from ..job import Job
 from ..plugins import load_plugins
 from ..shared_fs import SharedFs
@@ -84,8 +84,18 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         child = os.fork()
         if child == 0:
             os._exit(_run_body(body, job, snapshot, journal))
+        from .. import counters  # while the child works
+
         code = _await(child, snapshot.config["prolog.deadline"], journal)
-        _count(act, time.monotonic() - start_s, code == EXIT_FAILED_OPEN, job, snapshot, journal)
+        failed = code == EXIT_FAILED_OPEN
+        duration_s = time.monotonic() - start_s
+        try:
+            with Limit(counters.LOCK_S, "counting"):
+                counters.count(snapshot.config["runtime_dir"], act, duration_s, failed)
+        except (OSError, DeadlineExceeded) as error:
+            journal.warning(f"this run is not counted: {error}")
+        if failed:
+            _tell_failure(act, job, snapshot, journal)
         return EXIT_DRAIN if code == EXIT_DRAIN else EXIT_OK
     except Exception as error:
         journal.failure(act, error)
@@ -111,13 +121,9 @@ def _run_body(
     return EXIT_FAILED_OPEN if code == EXIT_OK and journal.failures else code
 
 
-def _count(act: str, duration_s: float, failed: bool, job: Job, snapshot: Snapshot, journal: Journal) -> None:
-    """Count this run for the metrics, and tell the plugins at once where it failed open."""
-    try:
-        counters.count(snapshot.config["runtime_dir"], act, duration_s, failed)
-    except OSError as error:
-        journal.warning(f"this run is not counted: {error}")
-    if not failed or os.fork():
+def _tell_failure(act: str, job: Job, snapshot: Snapshot, journal: Journal) -> None:
+    """Let plugins hear at once that this run failed open, in a process that nobody waits for."""
+    if os.fork():
         return
 
     def tell(context: Context) -> int:

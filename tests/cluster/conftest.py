@@ -197,4 +197,7 @@ def make_site(
         if exporters:
             for node in cluster.nodes.values():
                 start_node_exporter(node)
+                # A prolog that comes before its exporter leaves it alone for minutes.
+                done = node.run([COMMAND, "monitoring", "register", "--wait=20"])
+                assert done.returncode == 0, done.stderr
         yield site

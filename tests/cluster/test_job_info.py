@@ -156,8 +156,12 @@ def test_a_name_that_has_no_image_is_counted_where_its_step_starts(node: Node) -
     node.cluster.wait_until(lambda: node.counter(misses) >= 0, "a count of misses")
     before = node.counter(misses)
     assert node.cluster.srun("--container-name=no-such-image", "true").returncode != 0
-    node.cluster.srun("true")
-    node.cluster.wait_until(lambda: node.counter(misses) == before + 1, "the miss")
+
+    def told() -> bool:
+        node.cluster.srun("true")  # a later job tells of it
+        return node.counter(misses) == before + 1
+
+    node.cluster.wait_until(told, "the miss")
 
 
 def test_where_the_folder_is_a_link_the_job_starts_and_the_log_says_why(node: Node) -> None:

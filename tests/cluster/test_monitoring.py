@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 
     from .conftest import Site
 
+POWER = """\
+SuspendProgram=/bin/true
+ResumeProgram=/bin/true
+SuspendTime=86400
+SuspendTimeout=1
+ResumeTimeout=60
+"""
 SERVE = "127.0.0.1:8674"
 
 
@@ -29,11 +36,8 @@ def watched(
     folder = tmp_path_factory.mktemp("watched")
     for site in make_site("bwrap", folder, installation, checkout, exporters=False):
         # An admin who has nodes powered down by hand: what would really start and stop them does not matter.
-        power = (
-            "SuspendProgram=/bin/true\nResumeProgram=/bin/true\nSuspendTime=86400\nSuspendTimeout=1\nResumeTimeout=60\n"
-        )
         conf = site.cluster.slurm_etc / "slurm.conf"
-        conf.write_text(conf.read_text() + power)
+        conf.write_text(conf.read_text() + POWER)
         site.cluster.slurmctld.stop()
         site.cluster.start_slurmctld()
         site.cluster.wait_until_idle()

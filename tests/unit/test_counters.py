@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.counters import BUCKETS_S, FILE, MISSES, NOTHING, Busy, count, lock, read_counts, read_misses
+from slurm_fsx_tools.counters import BUCKETS_S, FILE, MISSES, NOTHING, count, lock, read_counts, read_misses
+from slurm_fsx_tools.deadline import Limit
+from slurm_fsx_tools.errors import DeadlineExceeded
 
 
 def test_nothing_was_counted_before_the_first_run(tmp_path: Path) -> None:
@@ -30,10 +32,7 @@ def test_runs_are_counted_by_act_time_and_outcome(tmp_path: Path) -> None:
 COUNTS = """
 import sys
 from slurm_fsx_tools import counters
-counters.LOCK_S = 60
 for _ in range(50):
-    fd = counters.lock(sys.argv[1] + "/turn", 60)
-    counters.os.close(fd)
     counters.count(sys.argv[1], "prolog", 0.01, True)
 """
 
@@ -77,7 +76,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "precious"
 
 
-def test_a_lock_that_somebody_keeps_is_waited_for_and_no_longer(tmp_path: Path) -> None:
+def test_a_lock_that_somebody_keeps_is_waited_for_until_he_dies_or_time_is_up(tmp_path: Path) -> None:
     holder = "import os, sys; from slurm_fsx_tools.counters import lock; lock(sys.argv[1]); print(flush=True); input()"
     path = str(tmp_path / "lock")
     with subprocess.Popen(
@@ -85,11 +84,12 @@ def test_a_lock_that_somebody_keeps_is_waited_for_and_no_longer(tmp_path: Path) 
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        with pytest.raises(Busy):
-            lock(path, 0.05)
+        with pytest.raises(BlockingIOError):
+            lock(path, wait=False)
+        with pytest.raises(DeadlineExceeded), Limit(0.05, "counting"):
+            lock(path)
         process.kill()
-        process.wait()
-        os.close(lock(path, 0.05))
+        os.close(lock(path))
 
 
 def test_misses_are_the_bytes_that_the_spank_plugin_has_added(tmp_path: Path) -> None:

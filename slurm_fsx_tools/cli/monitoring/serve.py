@@ -64,7 +64,7 @@ def serve(listen: str, interval_s: float) -> None:
 
     signal.signal(signal.SIGTERM, lambda *_: _end())
     threading.Thread(target=refresh, daemon=True).start()
-    click.echo(f"http://{listen}/ shows how the cluster is", err=True)
+    click.echo(f"http://{listen.rpartition(':')[0]}:{server.server_port}/ shows how the cluster is", err=True)
     try:
         server.serve_forever()
     except (KeyboardInterrupt, SystemExit):

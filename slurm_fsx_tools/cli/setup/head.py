@@ -12,6 +12,7 @@ from ...config.origin import DEFAULT_PATH
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
 from ...files import read_trusted
+from ...monitoring.cloudwatch import HEAD
 from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, head_node_steps
 from ...provision.installation import Installation
 from ...provision.prometheus import RECORD as PROMETHEUS
@@ -19,6 +20,8 @@ from ...provision.prometheus import plan_prometheus, set_up_prometheus
 from ...provision.steps import Record
 from ...shared_fs import SharedFs
 from ..monitoring.install import make_setup
+from .cloudwatch import option as cloudwatch_option
+from .cloudwatch import set_up_cloudwatch
 from .text import (
     ROOT,
     carry_out,
@@ -47,15 +50,25 @@ _IMPORT_TIMEOUT_S = 60.0
     click.option("--allow-unmounted", is_flag=True, help="Make the tree even where no file system is mounted."),
     click.option("--images/--no-images", default=True, help="Whether images are downloaded, in the background."),
     click.option("--prometheus/--no-prometheus", default=True, help="Whether Prometheus is set up here."),
+    cloudwatch_option,
     runtime_option,
 )
-def head(dry_run: bool, force: bool, allow_unmounted: bool, images: bool, prometheus: bool, runtime: str) -> None:
+def head(
+    dry_run: bool,
+    force: bool,
+    allow_unmounted: bool,
+    images: bool,
+    prometheus: bool,
+    wants_cloudwatch: bool,
+    runtime: str,
+) -> None:
     """Set up the head node.
 
     Makes the tree on the shared file system (containers, scripts, config, logs, nccl, datasets, checkpoints, results,
-    monitoring), installs scripts, the list of images and the configuration in there, our lines around Pyxis's in
-    plugstack.conf, the timer that keeps Prometheus' targets as Slurm's nodes are, and Prometheus; then starts the
-    download of images in the background. Users write to datasets, checkpoints, results and logs/training alone.
+    monitoring), where users write to datasets, checkpoints, results and logs/training alone; installs scripts, the list
+    of images and the configuration in there, our lines around Pyxis's in plugstack.conf, the timer that keeps
+    Prometheus' targets as Slurm's nodes are, Prometheus, and what CloudWatch's agent sends; then starts the download of
+    images in the background.
 
     Exits with 1 where a step failed; the others are done all the same.
     """
@@ -77,6 +90,8 @@ def head(dry_run: bool, force: bool, allow_unmounted: bool, images: bool, promet
             _set_up_prometheus(config, outcome, force=force)
         except SlurmFsxError as error:
             complain(error)
+    if wants_cloudwatch:
+        set_up_cloudwatch(HEAD, dry_run=dry_run, force=force)
     if outcome is None:
         return
     finish(outcome)

@@ -11,9 +11,12 @@ import click
 from ...config.origin import DEFAULT_PATH
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
+from ...monitoring.cloudwatch import COMPUTE
 from ...provision.compute_node import RECORD, compute_node_steps, wait_until_mounted
 from ...provision.installation import Installation
 from ...shared_fs import SharedFs
+from .cloudwatch import option as cloudwatch_option
+from .cloudwatch import set_up_cloudwatch
 from .text import carry_out, complain, dry_run_option, finish, force_option, options, runtime_option, slurm_conf_here
 
 if TYPE_CHECKING:
@@ -35,9 +38,10 @@ _AT_ONCE = ("slurm-fsx-nccl.service", "slurm-fsx-register.service")
         metavar="SECONDS",
         help="How long to wait for the shared file system.",
     ),
+    cloudwatch_option,
     runtime_option,
 )
-def node(dry_run: bool, force: bool, wait_s: float, runtime: str) -> None:
+def node(dry_run: bool, force: bool, wait_s: float, wants_cloudwatch: bool, runtime: str) -> None:
     """Set up this compute node; for its boot, and at any time.
 
     Installs on local disk what jobs and sessions need: the configuration (a copy of FSX/config/config.yaml), enroot's
@@ -61,6 +65,8 @@ def node(dry_run: bool, force: bool, wait_s: float, runtime: str) -> None:
         return compute_node_steps(config, installation, conf, shared_fs, record, runtime, problem)
 
     outcome = carry_out(RECORD, make_steps, dry_run=dry_run, force=force)
+    if wants_cloudwatch:
+        set_up_cloudwatch(COMPUTE, dry_run=dry_run, force=force)
     if outcome is None:
         return
     load_snapshot(DEFAULT_PATH)

@@ -202,3 +202,24 @@ def test_a_missing_folder_of_jobs_takes_nothing_away(jobs: Jobs) -> None:
     with pytest.raises(FileNotFoundError):
         on_node.tell_end(job(7), jobs.config)
     assert jobs.files == {"slurm_fsx_job_8.prom"}
+
+
+def test_among_many_jobs_our_health_is_written_now_and_then_but_a_failure_at_once(jobs: Jobs) -> None:
+    jobs.start()
+    health = jobs.textfile_dir / "slurm_fsx_health.prom"
+    first = health.stat().st_ino
+    count(jobs.config["runtime_dir"], "prolog", 0.06, True)
+    jobs.end()
+    assert health.stat().st_ino == first
+    on_node.tell_failure(jobs.config)
+    assert 'slurm_fsx_fail_open_total{act="prolog"} 1\n' in health.read_text()
+
+
+@pytest.mark.parametrize("jump_s", [-3600, 3600])
+def test_a_clock_that_jumped_does_not_keep_our_health_from_being_written(jobs: Jobs, jump_s: int) -> None:
+    jobs.start()
+    health = jobs.textfile_dir / "slurm_fsx_health.prom"
+    first = health.stat()
+    os.utime(health, (first.st_mtime + jump_s, first.st_mtime + jump_s))
+    jobs.end()
+    assert health.stat().st_ino != first.st_ino

@@ -214,7 +214,7 @@ def test_a_pass_waits_for_another_and_gives_up(sync: Sync, config: Config, targe
     assert sync.run(lock_timeout_s=0.1).done == []
 
 
-def test_a_full_file_system_fails_the_nodes_it_fails(sync: Sync, slurm: Slurm, targets: Path) -> None:
+def test_a_file_that_cannot_be_written_is_named_and_keeps_no_other_back(sync: Sync, targets: Path) -> None:
     (targets / "cpu-1.json").mkdir()
     outcome = sync.run()
     assert [(change.node, bool(why)) for change, why in outcome.failed] == [("cpu-1", True)]
@@ -240,10 +240,10 @@ class Slurm:
     nodes = staticmethod(lambda: [SlurmNode("cpu-1", "idle"), SlurmNode("cpu-2", "idle")])
     cluster_name = staticmethod(lambda: "train")
 rename, renamed = os.rename, []
-def die_at_the_second(*names, **folders):
+def die_at_the_second(*names, **how):
     if renamed:
         os.kill(os.getpid(), signal.SIGKILL)
-    renamed.append(rename(*names, **folders))
+    renamed.append(rename(*names, **how))
 os.rename = die_at_the_second
 Sync(Slurm(), Config({values!r})).run()
 """

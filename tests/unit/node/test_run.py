@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slurm_fsx_tools.counters import read_counts
 from slurm_fsx_tools.jobenv import Operation, parse_operations
 from slurm_fsx_tools.node.epilog import clean_up
 from slurm_fsx_tools.node.prolog import prepare
@@ -206,3 +207,52 @@ def test_a_child_that_is_left_behind_does_not_hold_slurmds_pipe(prologs: Prologs
     assert os.read(reader, 1) == b""
     assert time.monotonic() - before < 15
     os.waitpid(slurmd, 0)
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "failed"),
+    [
+        pytest.param("pass", 0, id="all-well"),
+        pytest.param("1 / 0", 1, id="raises"),
+        pytest.param("time.sleep(9)", 1, id="outlasts-its-time"),
+        pytest.param("os.kill(os.getpid(), 9)", 1, id="is-killed"),
+        pytest.param("os._exit(3)", 1, id="ends-the-process"),
+        pytest.param(
+            "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM]); time.sleep(60)",
+            1,
+            id="is-cut-off",
+        ),
+    ],
+)
+@pytest.mark.parametrize("act", ["prolog", "epilog"])
+def test_each_run_is_counted_with_its_time_and_whether_it_failed_open(
+    prologs: Prologs, act: str, misdeed: str, failed: int
+) -> None:
+    prologs.plugin(f"def slurm_fsx_{act}():\n    {misdeed}")
+    for _ in range(2):
+        prologs.run(act)
+    (counted,) = read_counts(str(prologs.folder / "run")).items()
+    assert counted[0] == act
+    assert (sum(counted[1].buckets), counted[1].failed_open) == (2, 2 * failed)
+    assert counted[1].total_us > (4_000_000 if "signal" in misdeed else 0)
+
+
+def test_a_plugin_hears_of_a_failure_and_nobody_waits_for_it(prologs: Prologs) -> None:
+    prologs.plugin("def slurm_fsx_prolog(): 1 / 0", "bad")
+    told = prologs.folder / "told"
+    prologs.plugin(
+        f"def slurm_fsx_failed_open(act, job):\n    open({str(told)!r}, 'w').write(f'{{act}} {{job.id}}')", "pager"
+    )
+    assert prologs.run() == EXIT_OK
+    end = time.monotonic() + 30
+    while not (told.exists() and told.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert told.read_text() == "prolog 7"
+
+
+def test_an_epilog_that_is_cut_short_leaves_a_job_that_is_gone(prologs: Prologs) -> None:
+    prologs.run()
+    prologs.plugin("def slurm_fsx_epilog(): os.kill(os.getpid(), 9)")
+    prologs.run("epilog")
+    assert not prologs.env.exists()
