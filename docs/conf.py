@@ -7,11 +7,14 @@ from configparser import ConfigParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sphinx.util import logging
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
 _METADATA = ConfigParser()
+_OUTER_LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)\)")
 _METADATA.read(HERE.parent / "setup.cfg")
 
 project = "slurm-fsx-tools"
@@ -22,6 +25,7 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4  # links to headings work as on code-hosting pages, and a broken one is a warning
 nitpicky = True  # whatever leads nowhere is a warning; `make docs` makes warnings errors
 
+suppress_warnings = ["misc.highlighting_failure"]  # console lines with a remark behind them, PromQL
 smartquotes = False  # --json is no dash
 
 html_theme = "furo"
@@ -29,6 +33,7 @@ html_title = f"slurm-fsx-tools {version}"
 html_static_path = ["site"]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = False
 html_show_sphinx = False
 html_show_copyright = False
 pygments_style = "friendly"
@@ -37,7 +42,16 @@ pygments_dark_style = "monokai"
 
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", keep_outer_links)
     app.connect("source-read", add_contents)
+
+
+def keep_outer_links(app: Sphinx, page: str, source: list[str]) -> None:
+    """Make text of links to files of the checkout that are no pages: there they lead, on the site they would not."""
+    for text, path in _OUTER_LINK.findall(source[0]):
+        if not (HERE / path).exists():
+            logging.getLogger(__name__).warning("%s: there is no %s", page, path)
+        source[0] = source[0].replace(f"[{text}]({path})", text)
 
 
 def add_contents(app: Sphinx, page: str, source: list[str]) -> None:
