@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.cluster import CHECKOUT
 
-from . import catalogue, containers, crowd, importer, monitoring, node, plugin, steps
+from . import artefact, catalogue, containers, crowd, doctor, importer, monitoring, node, plugin, setup, steps
 from .figures import show, write
 
 RESULT = CHECKOUT / "build/bench.json"
@@ -29,8 +29,11 @@ def main() -> None:
             *importer.measure(folder / "importer"),
             *plugin.measure(folder / "plugin"),
             *steps.measure(folder / "steps"),
+            *setup.measure(folder / "setup"),
             *containers.measure(folder / "containers"),
+            *doctor.measure(folder / "doctor"),
             *monitoring.measure(folder / "monitoring"),
+            *artefact.measure(folder / "artefact"),
         ]
     show(figures)
     write(figures, RESULT)

@@ -175,7 +175,9 @@ class Prometheus:
     def targets(self) -> list[Target]:
         """Ask what Prometheus scrapes of the compute nodes, in the order of their names."""
         samples = self.query(f'up{{job="{JOB}"}}')
-        return sorted(Target(sample.labels["instance"], sample.labels, sample.value == 1) for sample in samples)
+        found = [Target(sample.labels["instance"], sample.labels, sample.value == 1) for sample in samples]
+        # A target whose labels have changed is there twice for a moment.
+        return sorted(found, key=lambda target: (target.instance, sorted(target.labels.items())))
 
     def up(self) -> set[str]:
         """The names of the nodes whose node_exporter is up."""

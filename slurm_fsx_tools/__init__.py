@@ -6,13 +6,13 @@ __all__ = ["__version__", "hookimpl"]
 
 
 def __getattr__(name: str) -> object:
-    # pluggy costs twice a bare interpreter to import, metadata more: only who asks pays.
+    # pluggy costs twice a bare interpreter to import: only who asks pays.
     if name == "hookimpl":
         from .hookspecs import hookimpl
 
         return hookimpl
     if name == "__version__":
-        from importlib.metadata import version
+        from .version import VERSION
 
-        return version("slurm-fsx-tools")
+        return VERSION
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

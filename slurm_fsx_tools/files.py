@@ -169,6 +169,21 @@ def move(source: str, target: str, source_fd: int | None = None, target_fd: int 
     os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
 
+def exchange(one: str, other: str) -> None:
+    """Swap two files, folders or links of one file system in one step: at no moment is a name without its thing.
+
+    Raises:
+        OSError: one of them is missing, or the file system cannot do it.
+    """
+    import ctypes  # not for the prolog
+
+    at_cwd, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE; Source: rename(2)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), swap) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), one)
+
+
 def point(link: str, target: str) -> None:
     """Make a symbolic link, or turn the one that is there, so that a reader sees the old target or the new one.
 

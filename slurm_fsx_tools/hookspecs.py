@@ -64,7 +64,7 @@ def slurm_fsx_job_env(job: Job, env: JobEnv, config: Config, shared_fs: SharedFs
 
 @hookspec
 def slurm_fsx_exporters(node: Node, config: Config) -> list[Exporter] | None:
-    """List what Prometheus can scrape on a node.
+    """List what Prometheus may scrape on a node; each is registered once its port answers, under the node's name.
 
     Runs in the prolog and at node set-up, as root, within ``prolog.plugin_timeout``. All answers are taken; where two
     name the same exporter, the site's is kept.

@@ -67,11 +67,7 @@ def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
         OSError: as the function raised it, e.g. FileNotFoundError.
         SlurmFsxError: the function raised one, or failed otherwise.
     """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _answer(function, reader, writer)
-    os.close(writer)
+    child, reader = start(function)
     try:
         answer = _read_until(reader, time.monotonic() + timeout_s)
     finally:
@@ -81,7 +77,34 @@ def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
         os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
         raise DeadlineExceeded(f"there was no answer within {timeout_s:g} s", hint="see what hangs")
     os.waitpid(child, 0)
-    return _unpack(answer)
+    return unpack(answer)
+
+
+def start(function: Callable[[], Any]) -> tuple[int, int]:
+    """Have a function called in a child process, for who waits for several: as `call_apart` otherwise.
+
+    Returns:
+        The child, which the caller waits for, and the pipe that its answer comes through, to be read to its end and
+        given to `unpack`.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _answer(function, reader, writer)
+    os.close(writer)
+    return child, reader
+
+
+def unpack(data: bytes) -> Any:
+    """Give what the function returned, or raise what it raised."""
+    if not data:
+        raise SlurmFsxError("what was asked apart ended without an answer", hint="see the log for a crash")
+    answer = json.loads(data)
+    if "errno" in answer:
+        raise OSError(answer["errno"], answer["text"], answer["path"])
+    if "error" in answer:
+        raise SlurmFsxError(answer["error"], hint=answer["hint"])
+    return answer["result"]
 
 
 def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
@@ -118,14 +141,3 @@ def _read_until(reader: int, deadline: float) -> bytes | None:
         if not chunk:
             return b"".join(chunks)
         chunks.append(chunk)
-
-
-def _unpack(data: bytes) -> Any:
-    if not data:
-        raise SlurmFsxError("what was asked apart ended without an answer", hint="see the log for a crash")
-    answer = json.loads(data)
-    if "errno" in answer:
-        raise OSError(answer["errno"], answer["text"], answer["path"])
-    if "error" in answer:
-        raise SlurmFsxError(answer["error"], hint=answer["hint"])
-    return answer["result"]

@@ -14,6 +14,7 @@ from click.shell_completion import BashComplete, ShellComplete, ZshComplete
 from ..config import page as config_page
 from ..files import write_atomically
 from ..nccl import page as nccl_page
+from ..provision.doctor import page as doctor_page
 from . import man_page, reference
 from .main import cli
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PAGES: Mapping[str, Callable[[], str]] = {
     "docs/commands.md": reference.format_page,
     "docs/config.md": config_page.format_page,
+    "docs/doctor.md": doctor_page.format_page,
     "docs/nccl-variables.md": nccl_page.format_page,
     "share/man/man1/slurm-fsx.1": man_page.format_page,
 }

@@ -13,7 +13,7 @@ import click
 
 from ..containers.store import Store
 from ..errors import SlurmFsxError
-from ..monitoring.job_history import find_job, measure_job
+from ..monitoring.job_history import POINTS, count_points, find_job, measure_job
 from ..monitoring.query import PrometheusClient
 from ..monitoring.sparkline import BARS, PLAIN_BARS, draw_line
 from ..nccl.manifest import USES
@@ -30,6 +30,7 @@ from .job_record import join
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..monitoring.job_history import Course, MetricsJob
+    from ..slurm.choice import ChosenClient
     from ..slurm_state import SlurmJob
     from .job_record import JobRecord
 
@@ -57,19 +58,22 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
         check_kind(picture)
     config = load_config(complain).config
     now_s = time.time()
-    known = _ask_slurm(job_id, explain)
-    prometheus, remembered = _ask_prometheus(config, job_id)
-    slurm, told_by = known if known is not None else (None, "")
+    client = choose_client()
+    slurm, told_by, slurm_answers = _ask_slurm(client, job_id, explain)
+    cluster = client.cluster_name() or config["cluster.name"]
+    prometheus, remembered = _ask_prometheus(config, job_id, cluster)
     if slurm is None and remembered is None:
         raise SlurmFsxError(
             f"nobody knows of a job {job_id}",
             hint=f"Slurm forgets a job minutes after its end, Prometheus after {config['monitoring.retention']:g} days",
         )
-    record = join(job_id, slurm, told_by, remembered, *_uses(config, job_id), now_s)
+    record = join(job_id, slurm, told_by, remembered, *_uses(config, job_id), now_s, slurm_answers=slurm_answers)
     courses: list[Course] = []
     if prometheus is not None and record.start_time_s:
         try:
-            courses = measure_job(prometheus, job_id, record.nodes, record.start_time_s, record.end_time_s or now_s)
+            courses = measure_job(
+                prometheus, job_id, record.nodes, record.start_time_s, record.end_time_s or now_s, cluster
+            )
         except SlurmFsxError as error:
             complain("utilisation", error)
     if as_json:
@@ -80,30 +84,31 @@ def job(job_id: int, picture: str | None, as_json: bool, explain: bool) -> None:
         _draw(record, courses, picture)
 
 
-def _ask_slurm(job_id: int, explain: bool) -> tuple[SlurmJob, str] | None:
-    """Give the job as Slurm has it, or its accounting, and who told; None where neither knows or answers."""
-    client = choose_client()
+def _ask_slurm(client: ChosenClient, job_id: int, explain: bool) -> tuple[SlurmJob | None, str, bool]:
+    """Give the job as Slurm or its accounting has it, who told, and whether Slurm answered."""
+    answers = True
     try:
         found = client.job(job_id)
         if explain:
             for line in client.explain():
                 click.echo(f"slurm-fsx: {printable(line)}", err=True)
         if found is not None:
-            return found, "Slurm"
+            return found, "Slurm", True
     except SlurmFsxError as error:
         complain("Slurm", error)
+        answers = False
     try:
         found = past_job(job_id)
     except SlurmFsxError as error:
         complain("Slurm's accounting", error)
-        return None
-    return (found, "accounting") if found is not None else None
+        found = None
+    return found, "accounting" if found is not None else "", answers
 
 
-def _ask_prometheus(config: Config, job_id: int) -> tuple[PrometheusClient | None, MetricsJob | None]:
+def _ask_prometheus(config: Config, job_id: int, cluster: str) -> tuple[PrometheusClient | None, MetricsJob | None]:
     try:
         prometheus = PrometheusClient(config["monitoring.prometheus_url"])
-        return prometheus, find_job(prometheus, job_id, config["monitoring.retention"] * _DAY_S)
+        return prometheus, find_job(prometheus, job_id, config["monitoring.retention"] * _DAY_S, cluster)
     except SlurmFsxError as error:
         complain("utilisation", error)
         return None, None
@@ -159,17 +164,22 @@ def _print_courses(record: JobRecord, courses: list[Course], now_s: float) -> No
     labels = [f"  {course.node}" if course.node else f"{course.measure.name} {course.measure.unit}" for course in shown]
     left = max(map(len, labels)) + 1
     # What follows the line takes 22 columns.
-    width = max(10, min(60, shutil.get_terminal_size().columns - left - 22))
+    width = max(10, min(POINTS, shutil.get_terminal_size().columns - left - 22))
     encoding = sys.stdout.encoding or "ascii"
     bars = BARS if _can_write(BARS, encoding) else PLAIN_BARS
     start_s, end_s = record.start_time_s, record.end_time_s or now_s
-    tops = {course.measure: max(value for _, value in course.points) for course in courses if not course.node}
-    click.echo(f"{'':<{left}}{'':<{width}}  mean   min   max")
+    tops = {
+        measure: max(value for course in courses if course.measure == measure for _, value in course.points)
+        for measure in {course.measure for course in courses}
+    }
+    # A short job has fewer points than a terminal has columns.
+    columns = min(width, count_points(start_s, end_s))
+    click.echo(f"{'':<{left}}{'':<{columns}}  mean   min   max")
     for label, course in zip(labels, shown):
         values = [value for _, value in course.points]
-        line = draw_line(course.points, start_s, end_s, width, course.measure.top or tops[course.measure], bars)
+        line = draw_line(course.points, start_s, end_s, columns, course.measure.top or tops[course.measure], bars)
         figures = f"{course.mean:6.1f}{min(values):6.1f}{max(values):6.1f}"
-        click.echo(f"{printable(label):<{left}}{line:<{width}}{figures}")
+        click.echo(f"{printable(label):<{left}}{line:<{columns}}{figures}")
 
 
 def _can_write(text: str, encoding: str) -> bool:

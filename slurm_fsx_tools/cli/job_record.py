@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 OVER = "ended"
 """The state of a job that only metrics remember: they do not say how it ended."""
 
-PRESENT_S = 300.0
-"""A job that Slurm does not know, but whose metrics are younger than this, may still run: Slurm may be away."""
-
 _NO_METRICS = MetricsJob("", "", "", "", (), 0, "", "", "", 0.0, 0.0)
 
 
@@ -54,6 +51,8 @@ def join(
     images: Sequence[str],
     nccl: Sequence[str],
     now_s: float,
+    *,
+    slurm_answers: bool = True,
 ) -> JobRecord:
     """Put a record together: Slurm's word counts, and metrics fill in what it does not say.
 
@@ -65,9 +64,10 @@ def join(
         images: Images that are marked as used by the job.
         nccl: NCCL versions that are.
         now_s: Seconds since 1970.
+        slurm_answers: Whether Slurm was asked: a job that it does not know is over.
     """
     seen = metrics or _NO_METRICS
-    job = slurm or _unknown(job_id, seen, now_s)
+    job = slurm or SlurmJob(job_id, "", -1, state=OVER if slurm_answers else "", end_time_s=seen.last_seen_s)
     return JobRecord(
         id=job_id,
         name=job.name or seen.name,
@@ -85,12 +85,6 @@ def join(
         nccl=tuple(nccl) or tuple(filter(None, (seen.nccl,))),
         told_by=tuple(filter(None, (told_by, "Prometheus" if metrics else ""))),
     )
-
-
-def _unknown(job_id: int, seen: MetricsJob, now_s: float) -> SlurmJob:
-    """Give what can be said of a job that Slurm says nothing of."""
-    is_over = now_s - seen.last_seen_s > PRESENT_S
-    return SlurmJob(job_id, "", -1, state=OVER if is_over else "", end_time_s=seen.last_seen_s)
 
 
 def _nodes(text: str) -> tuple[str, ...]:

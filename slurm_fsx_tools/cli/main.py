@@ -8,6 +8,7 @@ import sys
 import click
 
 from ..errors import SlurmFsxError
+from ..version import described
 from .lazy import Entry, LazyGroup
 
 GROUPS = {
@@ -16,6 +17,7 @@ GROUPS = {
         f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
     ),
     "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
+    "doctor": Entry(f"{__package__}.doctor", "doctor", "Find out what is wrong, why it counts, and what mends it."),
     "job": Entry(f"{__package__}.job", "job", "A job's record: nodes, image, NCCL version, utilisation."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
@@ -24,7 +26,7 @@ GROUPS = {
 
 
 @click.group(cls=LazyGroup, entries=GROUPS, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="slurm-fsx-tools", prog_name="slurm-fsx", message="%(prog)s %(version)s")
+@click.version_option(described(), prog_name="slurm-fsx", message="%(prog)s %(version)s")
 def cli() -> None:
     """Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre."""
 

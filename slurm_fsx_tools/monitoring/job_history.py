@@ -18,6 +18,9 @@ _SHORTEST_STEP_S = 1.0
 _SHORTEST_WINDOW_S = 60.0
 """A rate takes two samples at least: four of the usual ones, which are 15 s apart."""
 
+_SHORT_S = 600.0
+"""Shorter jobs' times are looked up exactly."""
+
 
 class MetricsJob(NamedTuple):
     """A job as its metrics have it; a text is empty where no metric says it."""
@@ -69,18 +72,19 @@ GPU_MEMORY = Measure("GPU memory", "GiB", 0.0)
 MEASURES = (CPU, MEMORY, GPU, GPU_MEMORY)
 
 
-def find_job(prometheus: PrometheusClient, job_id: int, retention_s: float) -> MetricsJob | None:
+def find_job(prometheus: PrometheusClient, job_id: int, retention_s: float, cluster: str = "") -> MetricsJob | None:
     """Give what Prometheus remembers of a job; None where it remembers nothing.
 
     Args:
         prometheus: Where to ask.
         job_id: Slurm's id.
         retention_s: How far back to look.
+        cluster: Slurm's name of the cluster: a Prometheus may know several. Empty for any.
 
     Raises:
         PrometheusUnavailable, QueryRefused: it cannot be asked.
     """
-    labels = f"{{jobid={quote(str(job_id))}}}"
+    labels = f"{{{_of_job(job_id, cluster)}}}"
     span = f"{max(60, int(retention_s))}s"
     infos = prometheus.query(f"last_over_time(slurm_fsx_job_info{labels}[{span}])")
     heads = prometheus.query(f"last_over_time(slurm_fsx_cluster_job_info{labels}[{span}])")
@@ -106,7 +110,7 @@ def find_job(prometheus: PrometheusClient, job_id: int, retention_s: float) -> M
 
 
 def measure_job(
-    prometheus: PrometheusClient, job_id: int, nodes: Sequence[str], start_s: float, end_s: float
+    prometheus: PrometheusClient, job_id: int, nodes: Sequence[str], start_s: float, end_s: float, cluster: str = ""
 ) -> list[Course]:
     """Give how busy a job's nodes and GPUs were: of each measure the mean first, then each node where there are more.
 
@@ -118,10 +122,10 @@ def measure_job(
     """
     if not nodes or end_s <= start_s:
         return []
-    step_s = max(_SHORTEST_STEP_S, (end_s - start_s) / (POINTS - 1))
+    step_s = _step(start_s, end_s)
     courses: list[Course] = []
     for measure in MEASURES:
-        query = _query(measure, job_id, nodes, max(_SHORTEST_WINDOW_S, step_s))
+        query = _query(measure, job_id, nodes, max(_SHORTEST_WINDOW_S, step_s), cluster)
         by_node = {
             series.labels.get("node", ""): [point for point in series.points if point[1] == point[1]]
             for series in prometheus.query_range(query, start_s, end_s, step_s)
@@ -134,19 +138,43 @@ def measure_job(
     return courses
 
 
-def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float) -> str:
-    """Give a query that yields a series for each node."""
-    which = f"node=~{one_of(nodes)}"
-    # A GPU's series joins its job's: several jobs may share a GPU, and the job may have some of a node's GPUs only.
-    own = f"on (node, gpu) group_left () max by (node, gpu) (slurm_fsx_job_gpu_info{{jobid={quote(str(job_id))}}})"
+def count_points(start_s: float, end_s: float) -> int:
+    """Give how many points a course over this time has where none is missing."""
+    return int((end_s - start_s) / _step(start_s, end_s)) + 1
+
+
+def _step(start_s: float, end_s: float) -> float:
+    # In whole milliseconds, rounded down: the last point lies within the time.
+    return max(_SHORTEST_STEP_S, int((end_s - start_s) / (POINTS - 1) * 1000) / 1000)
+
+
+def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float, cluster: str) -> str:
+    """Give a query that yields a series for each node: of the recording rules, or of raw metrics where they lack."""
+    job = _of_job(job_id, cluster)
+    which = f"node=~{one_of(nodes)}{_of_cluster(cluster)}"
+    # A GPU's series joins its job's: the job may have some of a node's GPUs only.
+    own = f"on (node, gpu) group_left () max by (node, gpu) (slurm_fsx_job_gpu_info{{{job}}})"
     if measure is CPU:
-        return f'100 * (1 - avg by (node) (rate(node_cpu_seconds_total{{mode="idle",{which}}}[{window_s:.0f}s])))'
-    if measure is MEMORY:
+        idle = f'rate(node_cpu_seconds_total{{mode="idle",{which}}}[{window_s:.0f}s])'
+        rule, raw = "100 * slurm_fsx:job_cpu_utilization", f"100 * (1 - avg by (node) ({idle}))"
+    elif measure is MEMORY:
         free, total = (f"avg by (node) (node_memory_{name}_bytes{{{which}}})" for name in ("MemAvailable", "MemTotal"))
-        return f"100 * (1 - {free} / {total})"
-    if measure is GPU:
-        return f"avg by (node) (DCGM_FI_DEV_GPU_UTIL{{{which}}} * {own})"
-    return f"avg by (node) (DCGM_FI_DEV_FB_USED{{{which}}} * {own}) / 1024"  # from MiB
+        rule, raw = "100 * slurm_fsx:job_memory_utilization", f"100 * (1 - {free} / {total})"
+    elif measure is GPU:
+        rule, raw = "100 * slurm_fsx:job_gpu_utilization", f"avg by (node) (DCGM_FI_DEV_GPU_UTIL{{{which}}} * {own})"
+    else:
+        used = f"avg by (node) (DCGM_FI_DEV_FB_USED{{{which}}} * {own})"
+        rule, raw = f"{1 / (1 << 30)!r} * slurm_fsx:job_gpu_memory_used_bytes", f"{used} / 1024"  # from MiB
+    return f"avg by (node) ({rule}{{{job}}}) or {raw}"
+
+
+def _of_job(job_id: int, cluster: str) -> str:
+    return f"jobid={quote(str(job_id))}{_of_cluster(cluster)}"
+
+
+def _of_cluster(cluster: str) -> str:
+    """Give the condition on the cluster's name; a metric without one is of the only cluster there is."""
+    return f",cluster=~{one_of((cluster, ''))}" if cluster else ""
 
 
 def _times(prometheus: PrometheusClient, metric: str, labels: str, span: str) -> list[float]:
@@ -157,10 +185,13 @@ def _times(prometheus: PrometheusClient, metric: str, labels: str, span: str) ->
         for query in (f"min_over_time({by_minute})", f"max_over_time({by_minute})")
         for series in prometheus.query(query)
     ]
-    if times:
+    if times and max(times) - min(times) > _SHORT_S:
         return times
-    # A job that was over within a minute has few samples: all of them can be looked at.
-    return [when for series in prometheus.query(f"{metric}{labels}[{span}]") for when, _ in series.points]
+    # A short job has few samples, and may fall between two minutes: all of them can be looked at.
+    at_s = None
+    if times:
+        at_s, span = max(times) + 60, f"{int(max(times) - min(times)) + 180}s"
+    return [when for series in prometheus.query(f"{metric}{labels}[{span}]", at_s) for when, _ in series.points]
 
 
 def _mean(courses: Iterable[list[tuple[float, float]]]) -> list[tuple[float, float]]:

@@ -40,11 +40,13 @@ def draw_courses(courses: Sequence[Course], title: str, path: str) -> None:
             marker = "o" if len(times) == 1 else None
             panel.plot(times, [value for _, value in course.points], marker=marker, markersize=4, **style)
         panel.set_ylabel(f"{measure.name} in {measure.unit}")
-        panel.set_ylim(bottom=0, top=measure.top or None)
+        # A line at 100 % is not to vanish in the frame.
+        panel.set_ylim(bottom=0, top=1.05 * measure.top if measure.top else None)
         panel.grid(visible=True, alpha=0.3)
-        if len(own) > 1:
-            panel.legend(loc="upper left", fontsize="small", ncols=4)
+        if panel is panels[0] and len(own) > 1:
+            # Above the panels, which all have the same lines.
+            panel.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", ncol=6, frameon=False)
     # The title holds a user's words: matplotlib would take what stands between two $ for a formula.
-    figure.suptitle(title, parse_math=False)
+    figure.suptitle(title.replace("$", r"\$"))
     figure.autofmt_xdate()
     figure.savefig(path)

@@ -84,6 +84,24 @@ def apply_here(config: Config, shared_fs: SharedFs, share: str, etc: str = "/etc
     return Applied(put, version, problems)
 
 
+def lacking(config: Config, share: str, etc: str = "/etc") -> list[str]:
+    """Give the files that `apply_here` would put in place now.
+
+    Raises:
+        OSError: this software's own files are not there.
+        SlurmFsxError: they cannot be believed, or the folder's name is none for a script.
+    """
+    found = []
+    for name in (PROFILE, *(_fragments(share) if os.path.isdir(f"{etc}/{ENROOT}") else [])):
+        data, mode = _content(f"{share}/{name}", f"{etc}/{name}", config.below_fsx("nccl"))
+        try:
+            if not _is_in_place(f"{etc}/{name}", data, mode):
+                found.append(f"{etc}/{name}")
+        except (OSError, SlurmFsxError):
+            found.append(f"{etc}/{name}")
+    return found
+
+
 def _fragments(share: str) -> list[str]:
     """Give enroot's fragments, e.g. ``enroot/mounts.d/50-slurm-fsx-nccl.fstab``."""
     found = []
@@ -94,20 +112,28 @@ def _fragments(share: str) -> list[str]:
 
 def _put(source: str, target: str, folder: str) -> bool:
     """Put a file in place, for an installation in that folder; say whether it was not there like that."""
-    if not _PLAIN.issuperset(folder):
-        raise SlurmFsxError(f"{folder} cannot stand in a shell script as it is", hint="mount it under a plain name")
-    data = read_trusted(source).replace(b"/fsx/nccl", folder.encode())
-    # enroot runs its hooks as programs.
-    mode = 0o755 if "/hooks.d/" in target else WORLD_READABLE
+    data, mode = _content(source, target, folder)
     try:
-        status = os.lstat(target)
-        is_ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if is_ours and stat.S_IMODE(status.st_mode) == mode and read_trusted(target) == data:
+        if _is_in_place(target, data, mode):
             return False
     except FileNotFoundError:
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     write_atomically(target, data, mode)
     return True
+
+
+def _content(source: str, target: str, folder: str) -> tuple[bytes, int]:
+    if not _PLAIN.issuperset(folder):
+        raise SlurmFsxError(f"{folder} cannot stand in a shell script as it is", hint="mount it under a plain name")
+    # enroot runs its hooks as programs.
+    mode = 0o755 if "/hooks.d/" in target else WORLD_READABLE
+    return read_trusted(source).replace(b"/fsx/nccl", folder.encode()), mode
+
+
+def _is_in_place(target: str, data: bytes, mode: int) -> bool:
+    status = os.lstat(target)
+    is_ours = stat.S_ISREG(status.st_mode) and status.st_uid in (0, os.geteuid())
+    return is_ours and stat.S_IMODE(status.st_mode) == mode and read_trusted(target) == data
 
 
 def _look(folder: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from ..files import read_trusted
 from .head_node import CLUSTER_CONFIG, cluster_config_step, slurm_steps
 from .hooks import hook_steps
 from .mounts import is_shared, mounted_at
+from .node_exporter import node_exporter_steps
 from .plugstack import plugstack_path
 from .steps import File, Folder, Service, Withheld
 
@@ -86,6 +87,8 @@ def compute_node_steps(
         Service("slurm-fsx-nccl.service", start=False),
         Service("slurm-fsx-register.service", start=False),
     ]
+    if config["monitoring.enabled"]:
+        steps += node_exporter_steps(config["monitoring.textfile_dir"], record.root)
     return steps + _slurm_steps(conf, installation, runtime)
 
 

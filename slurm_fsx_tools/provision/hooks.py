@@ -20,7 +20,7 @@ from .slurm_conf import check_slurm_conf, matching
 from .steps import File, Folder, Line, Link, Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .slurm_conf import SlurmConf
     from .steps import Record, Step
@@ -98,14 +98,14 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
         script = read_trusted(f"{share}/{key.lower()}.d/{NAME}")
         steps.append(File(f"{place.folder}/{place.name}", script, 0o755, recognises=_OLDER))
         if place.line and edit:
-            lines.append(_setting_line(conf, key, place.line))
+            lines.append(_setting_line(conf, key, place.line, lines))
         elif place.line:
             missing.append(place.line + (f" (and a link to {place.site} in there)" if place.site else ""))
     flags = conf.value("PrologFlags")
     if not set(re.split(r"\s*,\s*", flags.lower())) & set(_ALLOC):
         line = f"PrologFlags={','.join(filter(None, ('Alloc', flags)))}"
         if edit:
-            lines.append(_setting_line(conf, "PrologFlags", line))
+            lines.append(_setting_line(conf, "PrologFlags", line, lines))
         else:
             missing.append(line)
     if missing:
@@ -161,8 +161,8 @@ def warnings(conf: SlurmConf) -> list[str]:
     return found
 
 
-def _setting_line(conf: SlurmConf, key: str, line: str) -> CheckedLine:
-    """Give the step that sets something, in the file and the place where it is set now."""
+def _setting_line(conf: SlurmConf, key: str, line: str, others: Sequence[Step]) -> CheckedLine:
+    """Give the step that sets something, where it is set now; the first one in a file makes the backup."""
     places = conf.all(key)
     crowded = [setting for setting in places if not setting.is_alone]
     if crowded or len({setting.file for setting in places}) > 1:
@@ -172,6 +172,9 @@ def _setting_line(conf: SlurmConf, key: str, line: str) -> CheckedLine:
             hint=f"write {line} there yourself",
         )
     file = places[0].file if places else conf.path
+    backup = not any(isinstance(step, Line) and step.path == file for step in others)
     # Nodes and partitions come last by custom; a setting stands before them.
     first = r"(?i)^\s*(NodeName|PartitionName|NodeSet|DownNodes)\s*="
-    return CheckedLine(file, line, before="" if places else first, replaces=rf"(?i)^\s*{key}\s*=", backup=True, key=key)
+    return CheckedLine(
+        file, line, before="" if places else first, replaces=rf"(?i)^\s*{key}\s*=", backup=backup, key=key
+    )

@@ -127,7 +127,8 @@ def plugstack(runtime: str, scope: str = "job") -> list[str]:
     return [f"{ours} line=before", f"required {PYXIS} {options}", f"{ours} line=after"]
 
 
-def _pyxis(runtime: str, folder: Path) -> Pyxis | None:
+def make_pyxis(runtime: str, folder: Path) -> Pyxis | None:
+    """Give the real Pyxis, or build what stands in for it."""
     if runtime == "bwrap":
         return None
     if runtime == "standin":
@@ -172,7 +173,7 @@ def make_site(
 ) -> Iterator[Site]:
     """Start a cluster, fill its catalogue and install an NCCL on it; with a node_exporter on each node, unless told."""
     share = installation / "share/slurm-fsx"
-    pyxis = _pyxis(runtime, folder)
+    pyxis = make_pyxis(runtime, folder)
     with Cluster.start(
         folder,
         nodes=2,

@@ -39,6 +39,9 @@ def register(wait_s: float, node_name: str | None) -> None:
     """
     snapshot = load_snapshot(config_path(os.environ))
     config = snapshot.config
+    if not config["monitoring.enabled"]:
+        click.echo("monitoring.enabled is false: nothing is registered", err=True)
+        return
     node = Node.from_environment(os.environ)
     # What is started at boot is not told by slurmd; prologs are, and must find the same labels.
     cluster = config["cluster.name"] or node.cluster or choose_client().cluster_name()

@@ -30,6 +30,7 @@ from ...provision.rollout import (
 )
 from ...shared_fs import SharedFs
 from ...slurm.choice import choose_client
+from ...slurm.commands import TIMEOUT_S
 from ...slurm_state import SlurmNode
 from ..containers.text import load_config, print_table
 
@@ -77,7 +78,7 @@ def apply(
     if node_set is not None and failed:
         raise click.UsageError("--nodes and --failed exclude each other")
     state = f"{config['nccl.state_dir']}/{STATE_FILE}"
-    transport = _transport(
+    transport = make_transport(
         by or config["nccl.apply_by"], fan_out or config["nccl.fan_out"], timeout or config["nccl.node_timeout"]
     )
     nodes = _choose(node_set, failed, state, transport)
@@ -159,7 +160,8 @@ def read_answer(answer: Answer) -> NodeResult:
     return NodeResult(answer.node, FAILED, last_words(answer))
 
 
-def _transport(name: str, fan_out: int, timeout_s: float) -> Transport:
+def make_transport(name: str, fan_out: int, timeout_s: float) -> Transport:
+    """Give the way to reach nodes that is called ``srun`` or ``ssh``."""
     # Here, not above: each takes what the other does not need.
     if name == "ssh":
         from ...provision.ssh import Ssh
@@ -172,11 +174,27 @@ def _transport(name: str, fan_out: int, timeout_s: float) -> Transport:
 
 def _choose(node_set: str | None, failed: bool, state: str, transport: Transport) -> list[SlurmNode]:
     """Give the nodes to do, as Slurm has them now."""
-    wanted = unfinished(state) if failed else expand(node_set) if node_set is not None else None
-    if wanted == []:
-        return []
+    if failed:
+        left = unfinished(state)
+        return _known(left, transport, False) if left else []
+    return choose_nodes(node_set, transport)
+
+
+def choose_nodes(node_set: str | None, transport: Transport, timeout_s: float = TIMEOUT_S) -> list[SlurmNode]:
+    """Give the nodes of a set, all without one, as Slurm has them now; it is given that time to answer.
+
+    Raises:
+        InvalidName: it is no set, or Slurm has no such node.
+        SlurmUnavailable: it does not answer, and is needed.
+    """
+    return _known(None if node_set is None else expand(node_set), transport, True, timeout_s)
+
+
+def _known(
+    wanted: list[str] | None, transport: Transport, is_strict: bool, timeout_s: float = TIMEOUT_S
+) -> list[SlurmNode]:
     try:
-        known = {node.name: node for node in choose_client().nodes()}
+        known = {node.name: node for node in choose_client(timeout_s).nodes()}
     except SlurmUnavailable:
         # Over ssh, nodes that somebody names can be reached without Slurm.
         if wanted is None or transport.name != "ssh":
@@ -185,7 +203,7 @@ def _choose(node_set: str | None, failed: bool, state: str, transport: Transport
     if wanted is None:
         return list(known.values())
     strange = [name for name in wanted if name not in known]
-    if strange and not failed:
+    if strange and is_strict:
         raise InvalidName(f"Slurm has no node {fold(strange)}", hint="see: sinfo --Node")
     return [known[name] for name in wanted if name in known]
 

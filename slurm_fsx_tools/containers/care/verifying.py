@@ -53,7 +53,12 @@ class Verification(NamedTuple):
 
 
 def verify(
-    stem: str, store: Store, catalogue: Catalogue, is_quick: bool, on_bytes: Callable[[int], None]
+    stem: str,
+    store: Store,
+    catalogue: Catalogue,
+    is_quick: bool,
+    on_bytes: Callable[[int], None],
+    limit_s: float | None = None,
 ) -> Verification | None:
     """Look at everything that can be known about an image; None where it is gone by now.
 
@@ -63,6 +68,8 @@ def verify(
         catalogue: The image's.
         is_quick: Leave out the checksum, for which the whole file is read.
         on_bytes: Told how many more bytes have been read for the checksum.
+        limit_s: For who has little time: how long its folders may be read, and that they count as not listed if that is
+            not enough.
     """
     file = stem + SUFFIX
     image = catalogue.image(stem)
@@ -84,7 +91,11 @@ def verify(
         status = os.fstat(fd)
         if record and not describes(record, status):
             return _damaged(file, _difference(record, status), record)
-        problem = _why_unreadable(lister, fd, status) if lister else ""
+        try:
+            problem = _why_unreadable(lister, fd, status, limit_s or UNSQUASHFS_TIMEOUT_S) if lister else ""
+        except subprocess.TimeoutExpired:
+            problem = "" if limit_s else f"unsquashfs has not read its folders within {UNSQUASHFS_TIMEOUT_S:g} s"
+            lister = None
         if not problem and record and not is_quick:
             problem = _compare(fd, record, on_bytes)
     except OSError as error:
@@ -120,8 +131,10 @@ def _compare(fd: int, record: Record, on_bytes: Callable[[int], None]) -> str:
     return "" if found == record.sha256 else f"its sha256 is {found}, and was {record.sha256} when it was imported"
 
 
-def _why_unreadable(lister: str, fd: int, status: os.stat_result) -> str:
+def _why_unreadable(lister: str, fd: int, status: os.stat_result, limit_s: float) -> str:
     """Have unsquashfs read all folders of an image; say what it cannot read, empty where it can.
+
+    Raises subprocess.TimeoutExpired.
 
     The image may have been made to hurt its reader: so that is not root, has little memory and time, and what it says
     is cut.
@@ -137,21 +150,18 @@ def _why_unreadable(lister: str, fd: int, status: os.stat_result) -> str:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
     with tempfile.TemporaryFile() as talk:
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=talk,
-                env={"PATH": os.defpath, "LC_ALL": "C"},
-                pass_fds=(fd,),
-                preexec_fn=limit,  # this process has no thread
-                timeout=UNSQUASHFS_TIMEOUT_S,
-                check=False,
-                **become,  # type: ignore[call-overload]
-            )
-        except subprocess.TimeoutExpired:
-            return f"unsquashfs has not read its folders within {UNSQUASHFS_TIMEOUT_S:g} s"
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=talk,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
+            pass_fds=(fd,),
+            preexec_fn=limit,  # this process has no thread
+            timeout=limit_s,
+            check=False,
+            **become,  # type: ignore[call-overload]
+        )
         if done.returncode == 0:
             return ""
         talk.seek(0)

@@ -21,14 +21,19 @@ class Head:
         (folder / "fsx/monitoring/targets").mkdir(parents=True)
         (folder / "bin").mkdir()
         self.textfiles = folder / "textfiles"
-        settings = {
-            "fsx": {"root": str(folder / "fsx")},
-            "runtime_dir": str(folder / "run"),
-            "monitoring": {"state_dir": str(folder / "state"), "textfile_dir": str(self.textfiles)},
-            "prolog": {"plugins_dir": str(folder / "plugins.d")},
-        }
-        (folder / "config.yaml").write_text(yaml.dump(settings))
+        self._folder = folder
+        self.configure()
         self._environment = {"PATH": str(folder / "bin"), "SLURM_FSX_CONFIG": str(folder / "config.yaml")}
+
+    def configure(self, **monitoring: object) -> None:
+        folders = {"state_dir": str(self._folder / "state"), "textfile_dir": str(self.textfiles)}
+        settings = {
+            "fsx": {"root": str(self._folder / "fsx")},
+            "runtime_dir": str(self._folder / "run"),
+            "monitoring": {**folders, **monitoring},
+            "prolog": {"plugins_dir": str(self._folder / "plugins.d")},
+        }
+        (self._folder / "config.yaml").write_text(yaml.dump(settings))
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -56,6 +61,17 @@ def test_a_sync_without_slurm_says_so_ends_with_1_and_tells_prometheus(head: Hea
     assert err.startswith("slurm-fsx: ")
     assert "slurm_fsx_sync_success 0\n" in (head.textfiles / "slurm_fsx_sync.prom").read_text()
     assert not (head.textfiles / "slurm_fsx_head.prom").exists()
+
+
+def test_a_node_registers_nothing_where_monitoring_is_off(head: Head) -> None:
+    head.configure(enabled=False)
+    assert head.run("register", "--node=localhost") == (0, "", "monitoring.enabled is false: nothing is registered\n")
+
+
+def test_a_node_that_nobody_tells_the_clusters_name_is_not_registered(head: Head) -> None:
+    code, _, err = head.run("register", "--node=localhost")
+    assert code == 1
+    assert "set cluster.name in the configuration" in err
 
 
 def test_a_dry_run_tells_prometheus_nothing(head: Head) -> None:

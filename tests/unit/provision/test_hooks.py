@@ -60,6 +60,7 @@ def test_the_lines_are_written_before_the_nodes_when_asked_for_and_stay_without(
     assert debian.read("/etc/slurm/slurm.conf.slurm-fsx-backup-1").startswith(
         "ClusterName=debian\nSlurmctldHost=head\nNode"
     )
+    assert not debian.path("/etc/slurm/slurm.conf.slurm-fsx-backup-2").exists()
     assert not set_up(debian, installation).events
     assert not set_up(debian, installation, edit=True).events
     debian.undo()

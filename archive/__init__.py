@@ -1,0 +1,1 @@
+"""How the product gets to nodes: one archive, and the installer in it."""

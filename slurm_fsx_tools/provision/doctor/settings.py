@@ -1,0 +1,99 @@
+"""Slurm's settings, by its own commands and its files: a child asks, and no answer is an answer, too."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from typing import TYPE_CHECKING, Any
+
+from ...errors import SlurmUnavailable
+from ...slurm import commands
+from ..slurm_conf import CACHES, PLACES, read_slurm_conf
+from .findings import Probe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..slurm_conf import SlurmConf
+    from .findings import Context, Facts
+
+UNSET = ("65534", "4294967294", "(null)", "")
+"""What ``scontrol show config`` has for times that are not set: NO_VAL16 and NO_VAL."""
+
+_PATH = "/opt/slurm/bin:/opt/slurm/sbin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"
+"""Where Slurm is looked for besides PATH; ParallelCluster's is in /opt/slurm, which root's PATH need not have."""
+
+_ASK_S = 3.0
+
+
+def slurm_program(name: str) -> str:
+    """Give the path of one of Slurm's programs.
+
+    Raises:
+        SlurmUnavailable: it is not here.
+    """
+    path = shutil.which(name) or shutil.which(name, path=_PATH)
+    if path is None:
+        raise SlurmUnavailable(f"{name} is not installed here", hint="run this where Slurm's commands are")
+    return path
+
+
+def parse_settings(text: str) -> dict[str, str]:
+    """Read what ``scontrol show config`` prints: keys in lower case; ``Prolog[0]`` and so on joined by commas."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            _add(found, key, value)
+    return found
+
+
+def settings_of(conf: SlurmConf) -> dict[str, str]:
+    """Give what slurm.conf and its includes say, as `parse_settings` gives it; scripts named twice joined by commas."""
+    found = {setting.key.lower(): setting.value for setting in conf.settings}
+    found.update({key: ",".join(each.value for each in conf.all(key)) for key in ("prolog", "epilog")})
+    return found
+
+
+def seconds(settings: Mapping[str, str], key: str) -> float | None:
+    """Give a time, as ``10 sec`` or ``10``; None where it is not set."""
+    text = settings.get(key, "").strip()
+    match = re.match(r"[0-9]+", text)
+    return None if match is None or match[0] in UNSET else float(match[0])
+
+
+def _add(found: dict[str, str], key: str, value: str) -> None:
+    name = re.sub(r"\[[0-9]+\]$", "", key.strip().lower())
+    text = value.strip()
+    found[name] = f"{found[name]},{text}" if name in found and key.rstrip().endswith("]") else text
+
+
+def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
+    """Run one of Slurm's commands, wherever it is; give what it printed.
+
+    Raises:
+        SlurmUnavailable: it is not here, or fails, or does not end in time.
+    """
+    return commands.ask((slurm_program(command[0]), *command[1:]), limit_s)
+
+
+def _gather_slurm(context: Context, facts: Facts) -> Any:
+    conf = os.environ.get("SLURM_CONF") or next((path for path in (*PLACES, *CACHES) if os.path.exists(path)), "")
+    try:
+        settings = parse_settings(ask(["scontrol", "show", "config"]))
+        return {"settings": settings, "conf": settings.get("slurm_conf") or conf, "reason": "", "is_here": True}
+    except SlurmUnavailable as error:
+        is_here = shutil.which("scontrol") is not None or shutil.which("scontrol", path=_PATH) is not None
+        settings = settings_of(read_slurm_conf(conf)) if conf else {}
+        return {"settings": settings, "conf": conf, "reason": error.message, "is_here": is_here}
+
+
+def _gather_version(context: Context, facts: Facts) -> Any:
+    return ask(["scontrol", "-V"]).split()[-1]
+
+
+PROBES = (
+    Probe("slurm", "slurmctld", _gather_slurm, limit_s=5.0),
+    Probe("slurm-version", "scontrol", _gather_version, limit_s=4.0),
+)

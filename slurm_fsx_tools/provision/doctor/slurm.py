@@ -1,0 +1,336 @@
+"""Checks of Slurm's settings: what they must be for prologs, containers and the environment to reach jobs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from typing import TYPE_CHECKING, Any
+
+from ...node_sets import fold
+from .engine import ROLES
+from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
+from .settings import UNSET, ask, seconds
+
+if TYPE_CHECKING:
+    from .findings import Context, Facts
+
+_MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
+_GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
+_DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
+
+NO_SLURM = Trouble(
+    PROBLEM,
+    "Slurm's commands are not here.",
+    "Neither jobs nor this software's commands about nodes can be run from this machine.",
+)
+NO_ANSWER = Trouble(
+    PROBLEM,
+    "slurmctld gives no answer: {reason}.",
+    "No job starts until it does. The settings below are those of {conf}.",
+    "scontrol ping; systemctl status slurmctld munge",
+    "https://slurm.schedmd.com/troubleshoot.html",
+)
+CONF_DIFFERS = Trouble(
+    PROBLEM,
+    "slurm.conf here is not the one that slurmctld has read.",
+    "Nodes then disagree on prologs, ports and plugins, in ways that look like something else.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+TASK_PROLOG = Trouble(
+    PROBLEM,
+    "TaskProlog={script} is set, and Pyxis is loaded.",
+    "It runs after Pyxis has entered the container: where the image lacks it, every container step fails, on 24.11 "
+    "even if it is mounted in. Our SPANK plugin does its work. Remove it from {conf}, then run the command.",
+    "scontrol reconfigure",
+    "https://github.com/NVIDIA/pyxis/issues/163",
+)
+TASK_PROLOG_TWICE = Trouble(
+    NOTE,
+    "TaskProlog runs our script, and the SPANK plugin is loaded, too.",
+    "The plugin does the same with no process a task: the line in {conf} can go.",
+    "scontrol reconfigure",
+)
+NO_TIME_LIMIT = Trouble(
+    WARNING,
+    "{setting} is not set.",
+    "Slurm waits for ever for a prolog or epilog that hangs, ours or another one. Ours end within "
+    "prolog.deadline, {deadline:g} s. Write {setting}=60 or more into {conf}, then run the command.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+TOO_SHORT = Trouble(
+    PROBLEM,
+    "{setting} is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
+    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, or "
+    "prolog.deadline to less.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+BATCH_START = Trouble(
+    WARNING,
+    "BatchStartTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
+    "A batch job starts after the prolog of its first node; one that comes later than this counts as lost, and is "
+    "requeued. Set it to {least:g} s or more in {conf}, or prolog.deadline to less.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+MESSAGE = Trouble(
+    WARNING,
+    "MessageTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
+    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, or prolog.deadline "
+    "to less.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+UNKILLABLE = Trouble(
+    NOTE,
+    "UnkillableStepTimeout is {seconds:g} s, less than 5 times MessageTimeout ({message:g} s).",
+    "Slurm asks for five times as much: a step that ends slowly, on a slow shared file system say, else drains its "
+    "node.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+NO_ALLOC = Trouble(
+    PROBLEM,
+    "PrologFlags is {flags}, without Alloc.",
+    "A node that runs no step of a job then runs its epilog, but never its prolog, and the first step waits for it. "
+    "Write PrologFlags=Alloc into {conf}, then run the command.",
+    "scontrol reconfigure",
+    _GUIDE,
+)
+SERIAL = Trouble(
+    WARNING,
+    "PrologFlags has Serial.",
+    "Prologs and epilogs of a node then wait for each other, and a slow one delays all.",
+    "scontrol reconfigure",
+    _MANUAL,
+)
+NO_SCRIPT = Trouble(
+    PROBLEM,
+    "Slurm's {setting} ({patterns}) does not run our script.",
+    "Without the prolog no job gets the NCCL environment and no node registers with Prometheus; without the epilog, "
+    "files of ended jobs stay.",
+    "slurm-fsx setup hooks",
+    _GUIDE,
+)
+NOT_RUNNABLE = Trouble(
+    PROBLEM,
+    "{path} cannot be run (mode {mode}).",
+    "Slurm takes that for a failed prolog or epilog, and drains the node.",
+    "chmod 755 {path}",
+    _GUIDE,
+    is_safe=True,
+)
+STRANGE_FILE = Trouble(
+    WARNING,
+    "{path} looks like an editor's or installer's left-over, and Slurm reads every file there.",
+    "It is run as a prolog, or read as a plugstack.conf: half a file of this kind has failed all jobs of a cluster.",
+    "rm {path}",
+    "https://github.com/aws/aws-parallelcluster/issues/6459",
+)
+DRAINED = Trouble(
+    WARNING,
+    "{nodes} {verb} {state}: {reason}.",
+    "They take no jobs until somebody resumes them. See journalctl -t slurm-fsx and slurmd's log there first.",
+    "scontrol update nodename={nodes} state=resume",
+    _GUIDE,
+)
+
+
+def _gather_nodes(context: Context, facts: Facts) -> Any:
+    if facts["slurm"]["reason"]:
+        raise Unseen("slurmctld gives no answer")
+    return [
+        line.split("|", 2) for line in ask(["sinfo", "--noheader", "--all", "-R", "--format=%n|%T|%E"]).splitlines()
+    ]
+
+
+def _gather_roles(context: Context, facts: Facts) -> Any:
+    """Tell by its daemons what this machine is."""
+    names = set()
+    for entry in os.listdir(context.proc):
+        if entry.isdigit():
+            try:
+                with open(f"{context.proc}/{entry}/comm") as file:
+                    names.add(file.read().strip())
+            except OSError:
+                continue
+    return [role for role, daemon in ((HEAD, "slurmctld"), (COMPUTE, "slurmd")) if daemon in names]
+
+
+def _gather_scripts(context: Context, facts: Facts) -> Any:
+    found = {}
+    for setting in ("prolog", "epilog"):
+        patterns = facts["slurm"]["settings"].get(setting, "")
+        for pattern in patterns.split(",") if patterns not in UNSET else []:
+            for path in sorted(glob.glob(pattern.strip())):
+                found[path] = _look_at_script(path, setting)
+    return found
+
+
+def _look_at_script(path: str, setting: str) -> dict[str, Any]:
+    status = os.stat(path)
+    seen = {"setting": setting, "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "is_ours": False}
+    if stat.S_ISREG(status.st_mode):
+        try:
+            with open(path, "rb") as file:
+                seen["is_ours"] = f"slurm_fsx_tools.node.{setting}".encode() in file.read(1 << 16)
+        except PermissionError:
+            seen["is_ours"] = os.path.basename(path) == "50-slurm-fsx"
+    return seen
+
+
+def is_left_over(name: str) -> bool:
+    """Whether a file's name is one that editors and installers leave: sed -i's, backups, swap files, rpm's."""
+    return bool(
+        re.fullmatch(r"sed[A-Za-z0-9]{6}|.*~|\..*\.sw.|#.*#|.*\.(bak|orig|rej|rpmnew|rpmsave|dpkg-\w+|tmp)", name)
+    )
+
+
+def _judge_answers(context: Context, facts: Facts) -> list[Finding]:
+    seen = facts["slurm"]
+    if not seen["is_here"]:
+        return [NO_SLURM.found()]
+    return (
+        [NO_ANSWER.found(reason=seen["reason"].rstrip("."), conf=seen["conf"] or "nowhere")] if seen["reason"] else []
+    )
+
+
+def _judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
+    value = facts["slurm"]["settings"].get("hash_val", "Match")
+    return [] if value.startswith(("Match", "(null)")) else [CONF_DIFFERS.found()]
+
+
+def _judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
+    seen = facts["slurm"]
+    script = seen["settings"].get("taskprolog", "")
+    if script in UNSET:
+        return []
+    plugins = [line["plugin"] for line in facts["plugstack"]["lines"]]
+    if any("pyxis" in os.path.basename(plugin) for plugin in plugins):
+        return [TASK_PROLOG.found(script=script, conf=seen["conf"])]
+    is_ours = any("slurm_fsx" in os.path.basename(plugin) for plugin in plugins)
+    return [TASK_PROLOG_TWICE.found(conf=seen["conf"])] if is_ours and "task_prolog.d/slurm-fsx" in script else []
+
+
+def _judge_times(context: Context, facts: Facts) -> list[Finding]:
+    settings, conf = _settings(facts)
+    deadline_s = context.config["prolog.deadline"]
+    least_s = deadline_s + 5
+    common = {"deadline": deadline_s, "least": least_s, "conf": conf}
+    found = []
+    limits = {
+        name: seconds(settings, name.lower()) for name in ("PrologTimeout", "EpilogTimeout", "PrologEpilogTimeout")
+    }
+    # From 25.05 on, PrologEpilogTimeout stands for both.
+    if not any(limits.values()):
+        found.append(NO_TIME_LIMIT.found(setting="PrologEpilogTimeout", **common))
+    found += [
+        TOO_SHORT.found(setting=name, seconds=value, **common)
+        for name, value in limits.items()
+        if value is not None and value < least_s
+    ]
+    batch_s, message_s = (seconds(settings, key) for key in ("batchstarttimeout", "messagetimeout"))
+    if batch_s is not None and batch_s < deadline_s:
+        found.append(BATCH_START.found(seconds=batch_s, **common))
+    if message_s is not None and message_s < deadline_s:
+        found.append(MESSAGE.found(seconds=message_s, **common))
+    unkillable_s = seconds(settings, "unkillablesteptimeout")
+    if unkillable_s and message_s and unkillable_s < 5 * message_s:
+        found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s))
+    return found
+
+
+def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
+    settings, conf = _settings(facts)
+    text = settings.get("prologflags", "")
+    flags = {flag.strip().lower() for flag in text.split(",")}
+    found = []
+    # Contain implies Alloc, as X11 does by way of Contain.
+    if not flags & {"alloc", "contain", "x11"}:
+        found.append(NO_ALLOC.found(flags=text if text not in UNSET else "not set", conf=conf))
+    return [*found, SERIAL.found()] if "serial" in flags else found
+
+
+def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
+    settings, _ = _settings(facts)
+    scripts: dict[str, dict[str, Any]] = facts["scripts"]
+    found = []
+    for setting in ("Prolog", "Epilog"):
+        patterns = settings.get(setting.lower(), "")
+        if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
+            found.append(NO_SCRIPT.found(setting=setting, patterns="not set" if patterns in UNSET else patterns))
+    for path, each in scripts.items():
+        if is_left_over(os.path.basename(path)):
+            found.append(STRANGE_FILE.found(path=path))
+        elif not each["mode"] & stat.S_IXUSR:
+            found.append(NOT_RUNNABLE.found(path=path, mode=f"{each['mode']:04o}"))
+    return found
+
+
+def _judge_nodes(context: Context, facts: Facts) -> list[Finding]:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for name, state, reason in facts["slurm-nodes"]:
+        if _DRAINED.search(reason):
+            groups.setdefault((state.rstrip("*~#!%$@^-"), reason), []).append(name)
+    return [
+        DRAINED.found(nodes=fold(names), verb="is" if len(set(names)) == 1 else "are", state=state, reason=reason)
+        for (state, reason), names in groups.items()
+    ]
+
+
+def _settings(facts: Facts) -> tuple[dict[str, str], str]:
+    """Give the settings, and the file to change them in.
+
+    Raises:
+        Unseen: neither slurmctld nor a file tells them.
+    """
+    seen = facts["slurm"]
+    if not seen["settings"]:
+        raise Unseen(f"there is no slurm.conf here, and {seen['reason'] or 'nothing in it'}")
+    return seen["settings"], seen["conf"] or "slurm.conf"
+
+
+PROBES = (
+    Probe(ROLES, "the list of processes", _gather_roles),
+    Probe("scripts", "the folder of prologs", _gather_scripts, after=("slurm",)),
+    Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),
+)
+CHECKS = (
+    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_ANSWER)),
+    Check("slurm-conf", "slurm.conf here is slurmctld's", ("slurm",), _judge_same_conf, (CONF_DIFFERS,)),
+    Check(
+        "slurm-nodes",
+        "no node was drained by a prolog, an epilog or a step that would not die",
+        ("slurm-nodes",),
+        _judge_nodes,
+        (DRAINED,),
+        HEAD,
+    ),
+    Check(
+        "prolog-scripts",
+        "Slurm runs our prolog and epilog, and nothing by mistake",
+        ("slurm", "scripts"),
+        _judge_scripts,
+        (NO_SCRIPT, NOT_RUNNABLE, STRANGE_FILE),
+        COMPUTE,
+    ),
+    Check(
+        "prolog-times",
+        "Slurm's time limits leave room for a prolog",
+        ("slurm",),
+        _judge_times,
+        (NO_TIME_LIMIT, TOO_SHORT, BATCH_START, MESSAGE, UNKILLABLE),
+    ),
+    Check("prolog-flags", "prologs run when a job gets its nodes", ("slurm",), _judge_flags, (NO_ALLOC, SERIAL)),
+    Check(
+        "task-prolog",
+        "no TaskProlog runs inside containers",
+        ("slurm", "plugstack"),
+        _judge_task_prolog,
+        (TASK_PROLOG, TASK_PROLOG_TWICE),
+    ),
+)

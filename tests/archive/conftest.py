@@ -1,0 +1,118 @@
+"""The archive that `make dist` makes, and another version made from it, once for all tests here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from archive.__main__ import pack, write_build_id
+from slurm_fsx_tools.provision.archives import PACKAGES, read_id, sum_file, write_manifest
+
+
+class Unpacked:
+    """A folder that an archive holds, and what is done with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def id(self) -> str:
+        return read_id(str(self.folder))
+
+    def install(self, prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run its installer to the end."""
+        return subprocess.run(self.command(prefix, *arguments), capture_output=True, text=True, check=False)
+
+    def command(self, prefix: Path, *arguments: str) -> list[str]:
+        return ["/bin/sh", str(self.folder / "install.sh"), f"--prefix={prefix}", *arguments]
+
+    def copy(self, folder: Path, release: str = "") -> Unpacked:
+        """Copy it, as another release if one is given, with ids and sums that are right."""
+        shutil.copytree(self.folder, folder / self.folder.name)
+        other = Unpacked(folder / self.folder.name)
+        if release:
+            module = other.folder / PACKAGES / "slurm_fsx_tools/version.py"
+            module.write_text(module.read_text().replace('VERSION = "0.1.0"', f'VERSION = "{release}"'))
+            other.seal()
+        return other
+
+    def seal(self) -> None:
+        """Write build id and manifest anew."""
+        (self.folder / PACKAGES / "slurm_fsx_tools/build-id").unlink()
+        write_build_id(self.folder)
+        write_manifest(str(self.folder))
+
+    def pack(self, folder: Path) -> Path:
+        """Make an archive of it, with its sum beside it."""
+        archive = pack(self.folder, folder / f"{self.id}.tar.gz")
+        Path(f"{archive}.sha256").write_text(f"{sum_file(str(archive))}  {archive.name}\n")
+        return archive
+
+
+def run(prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command that is installed behind a link."""
+    return subprocess.run([prefix / "bin/slurm-fsx", *arguments], capture_output=True, text=True, check=False)
+
+
+def running(prefix: Path) -> str:
+    """Give the version that answers behind a link."""
+    return run(prefix, "--version").stdout.strip()
+
+
+@pytest.fixture(scope="session", name="run")
+def run_fixture() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command behind a link."""
+    return run
+
+
+@pytest.fixture(scope="session", name="running")
+def running_fixture() -> Callable[[Path], str]:
+    """Gives the version that answers behind a link."""
+    return running
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory, checkout: Path) -> Path:
+    """The folder that `make dist` fills."""
+    if os.geteuid() != 0:
+        pytest.skip("versions belong to root: run as root")
+    folder = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-m", "archive", folder], cwd=checkout, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def archive(dist: Path) -> Path:
+    """The archive of the checkout."""
+    return next(dist.glob("*.tar.gz"))
+
+
+@pytest.fixture(scope="session")
+def first(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """The archive of the checkout, unpacked."""
+    folder = tmp_path_factory.mktemp("first")
+    folder.chmod(0o755)
+    subprocess.run(["tar", "-xzf", archive, "-C", folder], check=True)
+    return Unpacked(next(folder.iterdir()))
+
+
+@pytest.fixture(scope="session")
+def second(first: Unpacked, tmp_path_factory: pytest.TempPathFactory) -> Unpacked:
+    """A later release."""
+    return first.copy(tmp_path_factory.mktemp("second"), "0.2.0")
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """Where the link is to be."""
+    (tmp_path / "opt").mkdir()
+    return tmp_path / "opt/slurm-fsx"

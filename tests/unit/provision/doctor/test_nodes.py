@@ -1,0 +1,117 @@
+"""What many nodes' doctors said, put together."""
+
+from __future__ import annotations
+
+import json
+
+from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, WARNING, Facts, Finding, Missing
+from slurm_fsx_tools.provision.doctor.nodes import NodeReport, combine, format_line, identity, reader
+from slurm_fsx_tools.provision.rollout import AT_BOOT, FAILED, NOT_TRIED, Answer, NodeResult
+from slurm_fsx_tools.provision.rollout import OK as REACHED
+
+NOW_S = 1e9
+SAME = {"slurm-fsx": "0.1.0", "Slurm": "22.05.8", "slurm.conf": "aaaa", "plugstack.conf": "bbbb"}
+
+
+def bad(node: str, check: str = "exporters") -> Finding:
+    return Finding(check, WARNING, f"node_exporter on {node}:9100 is silent.", "Why.", f"ssh {node} restart", "", False)
+
+
+def report(node: str, *findings: Finding, behind_s: float = 0.1, **known: str) -> NodeReport:
+    return NodeReport(node, list(findings), {**SAME, **known}, behind_s)
+
+
+def texts(reports: list[NodeReport], results: list[NodeResult] | None = None) -> list[tuple[str, str, list[str]]]:
+    folded = combine(reports, results or [])
+    return [(each.finding.severity, each.finding.finding, each.nodes) for each in folded]
+
+
+def test_nodes_that_are_alike_and_well_give_nothing() -> None:
+    assert texts([report("n1"), report("n2")], [NodeResult("n1", REACHED), NodeResult("n2", REACHED)]) == []
+
+
+def test_equal_findings_of_many_nodes_are_one_with_a_set_of_nodes() -> None:
+    folded = combine([report(f"n{number}", bad(f"n{number}")) for number in range(1, 301)], [])
+    assert len(folded) == 1
+    assert folded[0].finding.finding == "node_exporter on n[1-300]:9100 is silent."
+    assert folded[0].finding.command == "ssh n[1-300] restart"
+    assert len(folded[0].nodes) == 300
+
+
+def test_different_findings_stay_apart() -> None:
+    assert [nodes for *_, nodes in texts([report("n1", bad("n1")), report("n2", bad("n2", "targets"))])] == [
+        ["n1"],
+        ["n2"],
+    ]
+
+
+def test_another_version_on_some_nodes_is_told_of_those() -> None:
+    newer = {"slurm-fsx": "0.2.0"}
+    found = texts([report("n1"), report("n2"), NodeReport("n3", [], {**SAME, **newer}, 0.0)])
+    assert found == [(WARNING, "slurm-fsx is not the same everywhere: 0.1.0 on n[1-2], 0.2.0 on n3.", ["n3"])]
+
+
+def test_another_slurm_conf_is_a_problem() -> None:
+    found = texts([report("n1"), report("n2"), NodeReport("n3", [], {**SAME, "slurm.conf": "cccc"}, 0.0)])
+    assert found == [(PROBLEM, "slurm.conf is not the same file everywhere: aaaa on n[1-2], cccc on n3.", ["n3"])]
+
+
+def test_a_clock_that_is_off_is_told_with_its_direction() -> None:
+    found = texts([report("n1", behind_s=61.0), report("n2", behind_s=-40.0), report("n3", behind_s=3.0)])
+    assert [text for _, text, _ in found] == [
+        "The clock of n1 is -61 s from this node's.",
+        "The clock of n2 is +40 s from this node's.",
+    ]
+
+
+def test_nodes_that_were_not_reached_are_told_by_reason() -> None:
+    results = [
+        NodeResult("n1", NOT_TRIED, "down: not tried"),
+        NodeResult("n2", NOT_TRIED, "down: not tried"),
+        NodeResult("n3", AT_BOOT, "powered off"),
+        NodeResult("n4", FAILED, "slurm-fsx cannot be run there"),
+    ]
+    assert texts([], results) == [
+        (WARNING, "n[1-2]: down: not tried.", ["n1", "n2"]),
+        (NOTE, "n3 is powered off.", ["n3"]),
+        (PROBLEM, "n4: slurm-fsx cannot be run there.", ["n4"]),
+    ]
+
+
+def test_a_nodes_line_is_read_amid_what_its_log_in_prints() -> None:
+    line = format_line("n1", [bad("n1"), Finding("fuse", OK, "fine")], SAME, NOW_S)
+    assert "\n" not in line
+    reports: list[NodeReport] = []
+    result = reader(reports, lambda: NOW_S + 2)(Answer("n1", 0, f"Welcome!\n{line}\n{{bye\n"))
+    assert result == NodeResult("n1", REACHED)
+    assert reports == [NodeReport("n1", [bad("n1")], SAME, 2.0)]
+
+
+def test_an_answer_that_is_none_is_a_failure() -> None:
+    reports: list[NodeReport] = []
+    read = reader(reports, lambda: NOW_S)
+    forged = json.loads(format_line("n1", [bad("n1")], SAME, NOW_S))
+    forged["findings"][0]["severity"] = "splendid"
+    answers = ["", "Segmentation fault", '{"slurm-fsx-doctor": 1}', json.dumps(forged)]
+    assert [read(Answer("n1", 1, output)).outcome for output in answers] == [FAILED] * 4
+    assert read(Answer("n1", 127, "sh: not found")).message == "slurm-fsx cannot be run there"
+    assert reports == []
+
+
+def test_an_identity_has_what_was_seen() -> None:
+    plugins = {
+        "/x/spank_pyxis.so": {"pyxis": "0.24.0", "built": "22.05.8"},
+        "/x/spank_slurm_fsx.so": {"built": "22.05.8"},
+    }
+    checksums = {"slurm.conf": "a", "plugstack.conf": "b", "the configuration": ""}
+    facts = Facts(
+        {"slurm-version": "22.05.8", "plugins": plugins, "enroot": Missing("it hangs", True), "checksums": checksums}
+    )
+    assert identity("0.1.0", facts) == {
+        "slurm-fsx": "0.1.0",
+        "Slurm": "22.05.8",
+        "Pyxis": "0.24.0",
+        "the SPANK plugin's Slurm": "22.05.8",
+        "slurm.conf": "a",
+        "plugstack.conf": "b",
+    }
