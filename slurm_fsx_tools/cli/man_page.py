@@ -46,6 +46,7 @@ def format_page() -> str:
             "Results go to stdout, talk goes to stderr.",
             *_sentences(first.paragraphs[0]),
         ),
+        *(".SH OPTIONS", *(line for option in first.options for line in _option(option))),
         ".SH COMMANDS",
     ]
     lines += [line for command in rest for line in _section(command)]
