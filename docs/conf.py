@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from configparser import ConfigParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sphinx.util import logging
 
+from slurm_fsx_tools.version import VERSION
+
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 HERE = Path(__file__).parent
-_METADATA = ConfigParser()
 _OUTER_LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)\)")
-_METADATA.read(HERE.parent / "setup.cfg")
 
 project = "slurm-fsx-tools"
 author = "slurm-fsx-tools"
-version = release = _METADATA["metadata"]["version"]
+version = release = VERSION
 
 extensions = ["myst_parser"]
 myst_heading_anchors = 4  # links to headings work as on code-hosting pages, and a broken one is a warning
@@ -36,6 +35,7 @@ html_copy_source = False
 html_use_index = False
 html_show_sphinx = False
 html_show_copyright = False
+highlight_language = "none"  # of blocks that name none
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 

@@ -6,10 +6,10 @@ Write it anew with: make pages
 from __future__ import annotations
 
 import re
-from importlib.metadata import version
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from ..version import VERSION
 from .reference import PROGRAM, commands
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ def format_page() -> str:
     first, *rest = commands()
     lines = [
         '.\\" Made from the commands themselves: make pages',
-        f'.TH {name.upper()} 1 "" "slurm\\-fsx\\-tools {version("slurm-fsx-tools")}" "User Commands"',
+        f'.TH {name.upper()} 1 "" "slurm\\-fsx\\-tools {VERSION}" "User Commands"',
         *(".nh", ".ad l"),
         *(".SH NAME", f"{name} \\- container names, NCCL environment and metrics for Slurm jobs"),
         *(".SH SYNOPSIS", f".B {name}", _escape(first.arguments)),
         *(
             ".SH DESCRIPTION",
             "Results go to stdout, talk goes to stderr.",
-            *_sentences(first.paragraphs[0]),
+            *(line for text in first.paragraphs for line in _sentences(text)),
         ),
         *(".SH OPTIONS", *(line for option in first.options for line in _option(option))),
         ".SH COMMANDS",

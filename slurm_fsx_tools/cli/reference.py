@@ -119,7 +119,7 @@ def _value(option: click.Option) -> str:
     return option.type.name.upper()
 
 
-def _range(kind: click.ParamType) -> str:
+def _range(kind: object) -> str:
     if not isinstance(kind, (click.IntRange, click.FloatRange)):
         return ""
     if kind.min is not None and kind.max is not None:
