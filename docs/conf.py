@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from pygments import token
+from pygments.lexer import RegexLexer
 from sphinx.util import logging
 
 from slurm_fsx_tools.version import VERSION
@@ -24,7 +26,7 @@ extensions = ["myst_parser"]
 myst_heading_anchors = 4  # links to headings work as on code-hosting pages, and a broken one is a warning
 nitpicky = True  # whatever leads nowhere is a warning; `make docs` makes warnings errors
 
-suppress_warnings = ["misc.highlighting_failure"]  # console lines with a remark behind them, PromQL
+suppress_warnings = ["misc.highlighting_failure"]  # PromQL with colons
 smartquotes = False  # --json is no dash
 
 html_theme = "furo"
@@ -40,8 +42,25 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 
 
+class Console(RegexLexer):
+    """Commands behind a prompt, each perhaps with a remark behind it, and what they print."""
+
+    tokens: ClassVar = {
+        "root": [
+            (r"^[\w@-]*[#$] ", token.Generic.Prompt, "command"),
+            (r".*\n", token.Generic.Output),
+        ],
+        "command": [
+            (r" {3,}.*", token.Comment),
+            (r"\n", token.Text, "#pop"),
+            (r"\S+|\s", token.Text),
+        ],
+    }
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
+    app.add_lexer("console", Console)
     app.connect("source-read", keep_outer_links)
     app.connect("source-read", add_contents)
 

@@ -27,8 +27,8 @@ nccl: {profile: auto}
 ```
 
 ```console
-$ slurm-fsx config show                    every key with its value here, its default and its meaning
-# slurm-fsx config check                   file, line and key of each mistake; and compiles it for the next prolog
+$ slurm-fsx config show        every key with its value here, its default and its meaning
+# slurm-fsx config check       file, line and key of each mistake
 ```
 
 With `setup`, the file to edit is `/fsx/config/config.yaml`: `slurm-fsx setup node` copies it to each node's own disk,
@@ -70,8 +70,14 @@ def format_page() -> str:
     for section, settings in groupby(ordered, key=_section):
         lines += ["", f"## {_TITLES[section]}"]
         for setting in settings:
-            lines += ["", f"### {setting.key}", "", setting.help, "", f"- Value: {_kind(setting)}"]
-            lines.append(f"- Default: {_default(setting)}")
+            lines += [
+                "",
+                f"### {setting.key}",
+                "",
+                setting.help,
+                "",
+                f"Value: {_kind(setting)}. Default: {_default(setting)}.",
+            ]
     return "\n".join(lines) + "\n"
 
 
