@@ -32,7 +32,8 @@ $ slurm-fsx config show        every key with its value here, its default and it
 ```
 
 With `setup`, the file to edit is `/fsx/config/config.yaml`: `slurm-fsx setup node` copies it to each node's own disk,
-where prologs read it. A mistake in it never fails a job: prologs say so in the log, and go by the defaults.
+where prologs read it. A mistake in it never fails a job: prologs say so in the log, and go by the last one that was
+right, else by the defaults.
 
 This page is made from the table in the code: `make pages`.
 """
