@@ -108,7 +108,7 @@ def since_boot_s() -> float:
 
 def _offer(root: str, node: Node, cluster: str, exporters: list[Exporter]) -> list[object]:
     """Give what a look depends on, as json gives it back."""
-    return [root, *node, cluster, *([*exporter] for exporter in exporters)]
+    return [root, *node, cluster, *sorted([*exporter] for exporter in exporters)]
 
 
 def _recall(config: Config) -> Memory | None:
