@@ -1,7 +1,7 @@
 """JSON for what a prolog imports: a document from and to its text, by the C code that the json module has, too.
 
 json itself imports re and enum, which together take half a bare start of Python; they serve what is not asked here.
-Where a Python has no such C code, json does the work.
+Where a Python has no such C code, or takes other arguments for it, json does the work.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def loads(data: bytes) -> Any:
         RecursionError: it is nested too deeply.
     """
     if not _HAS_C_CODE:
-        import json
-
-        return json.loads(data.decode())
+        return _json().loads(data.decode())
     text = data.decode().strip(" \t\n\r")
     try:
         value, end = make_scanner(_Reading)(text, 0)  # type: ignore[arg-type]  # the stub is stricter than the code
     except StopIteration as error:
         raise ValueError(f"no JSON at character {error.value}") from None
+    except (TypeError, AttributeError):
+        return _json().loads(text)
     if end != len(text):
         raise ValueError(f"something follows the document at character {end}")
     return value
@@ -54,12 +54,23 @@ def dumps(value: object) -> bytes:
         TypeError, ValueError: JSON has nothing for the value.
     """
     if not _HAS_C_CODE:
-        import json
-
-        return json.dumps(value).encode()
-    write = make_encoder({}, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
-    return "".join(write(value, 0)).encode()
+        return _as_json_does(value)
+    try:
+        write = make_encoder({}, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
+        return "".join(write(value, 0)).encode()
+    except TypeError:  # of a value that has no JSON, or of arguments that are others in this Python
+        return _as_json_does(value)
 
 
 def _refuse(value: object) -> object:
     raise TypeError(f"JSON has nothing for a {type(value).__name__}")
+
+
+def _as_json_does(value: object) -> bytes:
+    return _json().dumps(value).encode()
+
+
+def _json() -> Any:
+    import json
+
+    return json

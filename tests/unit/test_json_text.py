@@ -14,10 +14,13 @@ DOCUMENTS = [
 ]
 
 
-@pytest.fixture(params=[True, False], ids=["c-code", "json"])
+@pytest.fixture(params=["c-code", "json", "other arguments"])
 def has_c_code(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways: a Python without the C code is not at hand everywhere."""
-    monkeypatch.setattr(json_text, "_HAS_C_CODE", request.param)
+    """Each way: a Python without the C code, or with another one's, is not at hand everywhere."""
+    monkeypatch.setattr(json_text, "_HAS_C_CODE", request.param != "json")
+    if request.param == "other arguments":
+        for name in ("make_encoder", "make_scanner"):
+            monkeypatch.setattr(json_text, name, lambda: None)
 
 
 @pytest.mark.usefixtures("has_c_code")
