@@ -67,7 +67,8 @@ def _refuse(value: object) -> object:
 
 
 def _as_json_does(value: object) -> bytes:
-    return _json().dumps(value).encode()
+    text: str = _json().dumps(value)
+    return text.encode()
 
 
 def _json() -> Any:
