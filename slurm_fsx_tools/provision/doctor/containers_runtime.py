@@ -10,8 +10,9 @@ import stat
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from ..mounts import mount_of
+from .basics import mounts, plugstack
 from .findings import COMPUTE, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mount_of, mounts
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
@@ -172,15 +173,11 @@ def _gather_folders(context: Context, facts: Facts) -> Any:
     return found
 
 
-def _has_pyxis(facts: Facts) -> bool:
-    return any("pyxis" in os.path.basename(line["plugin"]) for line in facts["plugstack"]["lines"])
-
-
 def _judge_enroot(context: Context, facts: Facts) -> list[Finding]:
-    if not _has_pyxis(facts):
+    if plugstack(facts).pyxis is None:
         return []
     missing = facts.missing("enroot")
-    if missing is not None and missing.is_hung:
+    if missing is not None and missing.hung:
         return [ENROOT_HANGS.found(limit=_ASK_S)]
     seen = facts["enroot"]
     if not seen["program"]:
@@ -191,7 +188,7 @@ def _judge_enroot(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
-    if not _has_pyxis(facts):
+    if plugstack(facts).pyxis is None:
         return []
     seen, folders, known = facts["enroot-conf"], facts["enroot-folders"], mounts(facts)
     found = []
@@ -218,17 +215,14 @@ def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_pyxis(context: Context, facts: Facts) -> list[Finding]:
-    found = []
-    for line in facts["plugstack"]["lines"]:
-        version = facts["plugins"][line["plugin"]]["pyxis"]
-        if "pyxis" not in os.path.basename(line["plugin"]) or not version:
-            continue
-        has_importer = any(word.startswith("importer=") for word in line["args"])
-        if has_importer and _numbers(version) < _IMPORTER_FROM:
-            found.append(OLD_PYXIS.found(version=version, conf=line["conf"]))
-        if not has_importer and _numbers(version) >= _IMPORTER_FROM:
-            found.append(NO_IMPORTER.found(version=version, conf=line["conf"], home=context.home))
-    return found
+    line = plugstack(facts).pyxis
+    version = facts["plugins"][line.plugin]["pyxis"] if line is not None else ""
+    if line is None or not version:
+        return []
+    knows, has = _numbers(version) >= _IMPORTER_FROM, bool(line.option("importer"))
+    if has and not knows:
+        return [OLD_PYXIS.found(version=version, conf=line.file)]
+    return [NO_IMPORTER.found(version=version, conf=line.file, home=context.home)] if knows and not has else []
 
 
 def _numbers(version: str) -> tuple[int, ...]:

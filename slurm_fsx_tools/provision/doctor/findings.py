@@ -92,7 +92,8 @@ class Missing(NamedTuple):
     """Why a fact is not there."""
 
     reason: str
-    is_hung: bool = False
+    hung: str = ""
+    """The probe that did not answer in time: this one, or one that had to answer before; empty where none hung."""
 
 
 class Facts:

@@ -8,8 +8,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...flock import mount_has_flock
+from ..mounts import mount_of, mounted_at
+from .basics import mounts
 from .findings import NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mounted_at, mounts
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
@@ -169,7 +170,7 @@ def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
         if point in facts["fstab"]["points"]:
             return [NOT_MOUNTED.found(root=point)]
         return [NOT_IN_FSTAB.found(root=point, etc=context.etc)]
-    if "ro" in mount.line.split(" ")[5].split(","):
+    if mount.is_read_only:
         return [READ_ONLY.found(root=root)]
     return [] if mount.is_shared or mount.kind.startswith("fuse") else [NOT_SHARED.found(root=root, kind=mount.kind)]
 
@@ -177,7 +178,7 @@ def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
 def _judge_answer(context: Context, facts: Facts) -> list[Finding]:
     root, timeout_s = context.config["fsx.root"], context.config["fsx.timeout"]
     missing = facts.missing("fsx")
-    if missing is not None and missing.is_hung:
+    if missing is not None and missing.hung:
         return [HANGS.found(root=root, limit=LOOK.limit_s)]
     elapsed_s = facts["fsx"]["elapsed_s"]
     return [SLOW.found(root=root, elapsed=elapsed_s, timeout=timeout_s)] if elapsed_s > timeout_s / 4 else []

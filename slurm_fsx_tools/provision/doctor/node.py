@@ -15,9 +15,9 @@ from ...nccl.installs.preflight import LOCK
 from ...nccl.manifest import STAGING
 from ...process import is_running, kernel
 from ...shared_lock import Candidate, generations
+from ..mounts import mount_of
+from .basics import ask, mounts
 from .findings import COMPUTE, HEAD, NOTE, WARNING, Check, Finding, Probe, Trouble, Unseen
-from .mounts import mount_of, mounts
-from .settings import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

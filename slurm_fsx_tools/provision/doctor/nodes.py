@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...node_sets import fold
 from ..rollout import AT_BOOT, FAILED, OK, NodeResult, last_words
+from .basics import plugstack
 from .findings import NOTE, PROBLEM, SEVERITIES, WARNING, Extra, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _gather_checksums(context: Context, facts: Facts) -> Any:
     """Give checksums of the files that must be the same on all nodes."""
     paths = {
         "slurm.conf": [facts["slurm"]["conf"]],
-        "plugstack.conf": facts["plugstack"]["files"],
+        "plugstack.conf": plugstack(facts).files,
         "the configuration": [context.config.path],
     }
     found = {}

@@ -9,9 +9,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...node_sets import fold
-from .engine import ROLES
+from .basics import UNSET, ask, plugstack, seconds
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
-from .settings import UNSET, ask, seconds
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
@@ -143,22 +142,9 @@ DRAINED = Trouble(
 def _gather_nodes(context: Context, facts: Facts) -> Any:
     if facts["slurm"]["reason"]:
         raise Unseen("slurmctld gives no answer")
-    return [
-        line.split("|", 2) for line in ask(["sinfo", "--noheader", "--all", "-R", "--format=%n|%T|%E"]).splitlines()
-    ]
-
-
-def _gather_roles(context: Context, facts: Facts) -> Any:
-    """Tell by its daemons what this machine is."""
-    names = set()
-    for entry in os.listdir(context.proc):
-        if entry.isdigit():
-            try:
-                with open(f"{context.proc}/{entry}/comm") as file:
-                    names.add(file.read().strip())
-            except OSError:
-                continue
-    return [role for role, daemon in ((HEAD, "slurmctld"), (COMPUTE, "slurmd")) if daemon in names]
+    # A line for each node and partition, and by nodes' names: their hosts', %n, are others in the cloud.
+    answer = ask(["sinfo", "--noheader", "--all", "--Node", "--list-reasons", "--format=%N|%T|%E"])
+    return [line.split("|", 2) for line in dict.fromkeys(answer.splitlines())]
 
 
 def _gather_scripts(context: Context, facts: Facts) -> Any:
@@ -209,10 +195,10 @@ def _judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
     script = seen["settings"].get("taskprolog", "")
     if script in UNSET:
         return []
-    plugins = [line["plugin"] for line in facts["plugstack"]["lines"]]
-    if any("pyxis" in os.path.basename(plugin) for plugin in plugins):
+    stack = plugstack(facts)
+    if stack.pyxis is not None:
         return [TASK_PROLOG.found(script=script, conf=seen["conf"])]
-    is_ours = any("slurm_fsx" in os.path.basename(plugin) for plugin in plugins)
+    is_ours = any(line.is_ours for line in stack.lines)
     return [TASK_PROLOG_TWICE.found(conf=seen["conf"])] if is_ours and "task_prolog.d/slurm-fsx" in script else []
 
 
@@ -295,7 +281,6 @@ def _settings(facts: Facts) -> tuple[dict[str, str], str]:
 
 
 PROBES = (
-    Probe(ROLES, "the list of processes", _gather_roles),
     Probe("scripts", "the folder of prologs", _gather_scripts, after=("slurm",)),
     Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),
 )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from ...config.snapshot import load_snapshot
 from ...plugins import load_plugins
+from ..mounts import mount_of
+from .basics import mounts, plugstack
 from .findings import COMPUTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mount_of, mounts
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
@@ -62,7 +63,7 @@ def _gather(context: Context, facts: Facts) -> Any:
         *(f"{config['runtime_dir']}/{name}" for name in ("config.json", "plugin.conf", "nccl.json")),
         *(context.home, f"{context.home}/bin/python3", f"{context.home}/bin/slurm-fsx", config["containers.state_dir"]),
         os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-        *(facts["slurm"]["conf"], *facts["plugstack"]["files"], *facts["scripts"]),
+        *(facts["slurm"]["conf"], *plugstack(facts).files, *facts["scripts"]),
         *(seen["path"] for seen in facts["plugins"].values()),
     ]
     for folder in (config["prolog.plugins_dir"], f"{context.etc}/enroot/hooks.d", f"{context.etc}/enroot/mounts.d"):
@@ -73,7 +74,7 @@ def _gather(context: Context, facts: Facts) -> Any:
     known = mounts(facts)
     user = re.search(r"\(([0-9]+)\)", facts["slurm"]["settings"].get("slurmuser", ""))
     slurm_uid = int(user[1]) if user else 0
-    slurms = {facts["slurm"]["conf"], *facts["plugstack"]["files"], *facts["scripts"]}
+    slurms = {facts["slurm"]["conf"], *plugstack(facts).files, *facts["scripts"]}
     # Whether a path is Slurm's alone: those may be its account's, which could do anything as root by them, as it is.
     wanted: dict[str, bool] = {}
     for path in paths:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, WARNING
-from slurm_fsx_tools.provision.doctor.mounts import mount_of, parse_mountinfo
+from slurm_fsx_tools.provision.mounts import mount_of, parse_mounts
 
 from .conftest import Machine
 
@@ -22,7 +22,7 @@ EMPTY = {"elapsed_s": 0.01, "free_bytes": 900 << 30, "total_bytes": 1200 << 30, 
 def mounted(machine: Machine, line: str = LUSTRE, options: str = "rw,flock,lazystatfs") -> None:
     text = line.format(root=machine.fsx, options=options)
     machine.facts["mounts"] = [
-        list(mount) for mount in parse_mountinfo(f"20 1 254:0 / / rw - ext4 /dev/vda rw\n{text}")
+        list(mount) for mount in parse_mounts(f"20 1 254:0 / / rw - ext4 /dev/vda rw\n{text}")
     ]
 
 
@@ -161,7 +161,7 @@ def test_a_top_folder_that_everybody_can_write_to_is_a_problem(machine: Machine)
 
 
 def test_a_path_is_on_the_deepest_mount_that_was_mounted_last() -> None:
-    known = parse_mountinfo(
+    known = parse_mounts(
         "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /fsx rw - ext4 b rw\n3 1 0:9 / /fsx rw - lustre c rw\n"
         "4 1 8:3 / /fsx\\040too rw - ext4 d rw"
     )

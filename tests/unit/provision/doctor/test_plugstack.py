@@ -151,6 +151,9 @@ def test_a_configless_cluster_takes_no_pattern(stack: Stack) -> None:
     stack.machine.facts["slurm"]["settings"]["slurmctldparameters"] = "enable_configless"
     (finding,) = stack.machine.find("plugstack")
     assert "configless" in finding.finding
+    # As ParallelCluster has it: every node has that folder.
+    stack.write(f"include {stack.folder}/conf.d/*")
+    assert not stack.machine.find("plugstack")
 
 
 def test_a_loop_of_includes_ends(stack: Stack) -> None:
@@ -207,6 +210,7 @@ def test_numbers_are_read_from_a_library_without_loading_it(stack: Stack) -> Non
         pytest.param("container_scope=global", "container_scope=global", [], id="both-global"),
         pytest.param("container_scope=job", "container_scope=global", [PROBLEM], id="different"),
         pytest.param("container_scope=job", "", [WARNING], id="pyxis-by-default"),
+        pytest.param("container_scope=global", "", [], id="pyxis-by-default-and-ours-as-set-up"),
     ],
 )
 def test_container_scope_must_be_the_same(stack: Stack, ours: str, pyxis: str, severities: list[str]) -> None:

@@ -176,7 +176,8 @@ def test_each_trouble_says_why_it_counts(check: object) -> None:
 def own_commands() -> list[list[str]]:
     troubles = [trouble for each in (*CHECKS, *EXTRAS) for trouble in each.troubles]
     found = {trouble.command for trouble in troubles if trouble.command.startswith("slurm-fsx ")}
-    return sorted(line.split() for whole in found for line in whole.split("&&"))
+    lines = [line.strip().format(kind="node") if "{kind}" in line else line for each in found for line in each.split("&&")]
+    return sorted(line.split() for line in lines if line.split()[0] == "slurm-fsx")
 
 
 @pytest.mark.parametrize("words", own_commands(), ids=" ".join)

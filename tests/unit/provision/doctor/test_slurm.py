@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
-from slurm_fsx_tools.provision.doctor.settings import parse_settings, seconds, settings_of
+from slurm_fsx_tools.provision.doctor.basics import parse_settings, seconds, settings_of
 from slurm_fsx_tools.provision.doctor.slurm import is_left_over
 from slurm_fsx_tools.provision.slurm_conf import read_slurm_conf
 
@@ -23,14 +23,8 @@ GOOD = {
     "taskprolog": "(null)",
     "hash_val": "Match",
 }
-PYXIS = {
-    "conf": "/etc/slurm/plugstack.conf",
-    "number": 1,
-    "flag": "required",
-    "plugin": "/x/spank_pyxis.so",
-    "args": [],
-}
-OURS = {**PYXIS, "number": 2, "flag": "optional", "plugin": "/x/spank_slurm_fsx.so"}
+PYXIS = ["/etc/slurm/plugstack.conf", 1, ["required", "/x/spank_pyxis.so"]]
+OURS = ["/etc/slurm/plugstack.conf", 2, ["optional", "/x/spank_slurm_fsx.so"]]
 
 
 def settings(machine: Machine, reason: str = "", **changed: str) -> None:
@@ -42,8 +36,8 @@ def settings(machine: Machine, reason: str = "", **changed: str) -> None:
     }
 
 
-def stack(machine: Machine, *lines: dict[str, Any]) -> None:
-    machine.facts["plugstack"] = {"path": "/etc/slurm/plugstack.conf", "files": [], "includes": [], "lines": lines}
+def stack(machine: Machine, *lines: list[Any]) -> None:
+    machine.facts["plugstack"] = ["/etc/slurm/plugstack.conf", [], lines, []]
 
 
 CHECKS = ("slurm-answers", "slurm-conf", "prolog-times", "prolog-flags", "task-prolog")

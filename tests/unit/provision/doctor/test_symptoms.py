@@ -31,7 +31,7 @@ def no_prolog(machine: Machine) -> None:
 
 def no_plugin(machine: Machine) -> None:
     machine.facts["slurm"] = SLURM
-    machine.facts["plugstack"] = {"path": "/etc/slurm/plugstack.conf", "files": [], "includes": [], "lines": []}
+    machine.facts["plugstack"] = ["/etc/slurm/plugstack.conf", [], [], []]
 
 
 def no_image(machine: Machine) -> None:

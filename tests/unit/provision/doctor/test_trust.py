@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import PROBLEM, WARNING
-from slurm_fsx_tools.provision.doctor.mounts import parse_mountinfo
+from slurm_fsx_tools.provision.mounts import parse_mounts
 
 from .conftest import Machine
 
@@ -21,7 +21,7 @@ def trusted(machine: Machine, tmp_path: Path, needs_root: None) -> Machine:
     machine.values["prolog.plugins_dir"] = str(plugins)
     machine.values["containers.state_dir"] = str(tmp_path / "state")
     machine.facts["slurm"] = {"settings": {}, "conf": str(tmp_path / "slurm.conf"), "reason": "", "is_here": True}
-    machine.facts["plugstack"] = {"path": "", "files": [str(tmp_path / "plugstack.conf")], "includes": [], "lines": []}
+    machine.facts["plugstack"] = ["", [str(tmp_path / "plugstack.conf")], [], []]
     machine.facts["plugins"] = {}
     machine.facts["scripts"] = {}
     for name in ("slurm.conf", "plugstack.conf", "plugins.d/site.py", "run/config.json"):
@@ -112,8 +112,8 @@ def test_software_on_local_disk_is_well(machine: Machine) -> None:
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    machine.facts["mounts"] = [list(mount) for mount in parse_mountinfo("1 0 8:1 / / rw - ext4 /dev/sda1 rw")]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts("1 0 8:1 / / rw - ext4 /dev/sda1 rw")]
     assert not machine.find("installation")
-    machine.facts["mounts"] = [list(mount) for mount in parse_mountinfo("1 0 0:9 / / rw - nfs4 server:/ rw")]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts("1 0 0:9 / / rw - nfs4 server:/ rw")]
     (finding,) = machine.find("installation")
     assert (finding.severity, finding.finding) == (WARNING, f"This software is installed in {machine.home}, on nfs4.")

@@ -1,4 +1,4 @@
-"""Slurm's settings, by its own commands and its files: a child asks, and no answer is an answer, too."""
+"""What several subjects go by: the kind of node, its mounts, Slurm's settings, and the lines of its plugins."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
 from ...slurm import commands
+from ..mounts import Mount, read_mounts
+from ..plugstack import Plugstack, read_plugstack
 from ..slurm_conf import CACHES, PLACES, read_slurm_conf
-from .findings import Probe
+from .engine import ROLES
+from .findings import COMPUTE, HEAD, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,11 +81,24 @@ def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
     return commands.ask((slurm_program(command[0]), *command[1:]), limit_s)
 
 
+def mounts(facts: Facts) -> list[Mount]:
+    """Give the mounts among the facts."""
+    return [Mount(*each) for each in facts["mounts"]]
+
+
+def plugstack(facts: Facts) -> Plugstack:
+    """Give the lines of plugstack.conf among the facts."""
+    return Plugstack.of(*facts["plugstack"])
+
+
 def _gather_slurm(context: Context, facts: Facts) -> Any:
     conf = os.environ.get("SLURM_CONF") or next((path for path in (*PLACES, *CACHES) if os.path.exists(path)), "")
     try:
         settings = parse_settings(ask(["scontrol", "show", "config"]))
-        return {"settings": settings, "conf": settings.get("slurm_conf") or conf, "reason": "", "is_here": True}
+        said = settings.get("slurm_conf", "")
+        # It is slurmctld's: a node of a configless cluster has a copy elsewhere.
+        conf = said if os.path.exists(said) or not conf else conf
+        return {"settings": settings, "conf": conf, "reason": "", "is_here": True}
     except SlurmUnavailable as error:
         is_here = shutil.which("scontrol") is not None or shutil.which("scontrol", path=_PATH) is not None
         settings = settings_of(read_slurm_conf(conf)) if conf else {}
@@ -93,7 +109,41 @@ def _gather_version(context: Context, facts: Facts) -> Any:
     return ask(["scontrol", "-V"]).split()[-1]
 
 
+def _gather_mounts(context: Context, facts: Facts) -> Any:
+    return read_mounts(context.proc)
+
+
+def _gather_plugstack(context: Context, facts: Facts) -> Any:
+    slurm = facts["slurm"]
+    path = slurm["settings"].get("plugstackconfig", "")
+    beside = f"{os.path.dirname(slurm['conf']) or '/etc/slurm'}/plugstack.conf"
+    # On a node of a configless cluster, what slurmctld goes by is not here, and a copy of it is beside slurm.conf's.
+    is_here = path not in UNSET and (os.path.exists(path) or not os.path.exists(beside))
+    return read_plugstack(path if is_here else beside)
+
+
+def _gather_roles(context: Context, facts: Facts) -> Any:
+    """Tell by its daemons what this machine is: those that run, and those that should, as systemd has them."""
+    names = set()
+    for entry in os.listdir(context.proc):
+        if entry.isdigit():
+            try:
+                with open(f"{context.proc}/{entry}/comm") as file:
+                    names.add(file.read().strip())
+            except OSError:
+                continue
+    wanted = f"{context.etc}/systemd/system/multi-user.target.wants"
+    return [
+        role
+        for role, daemon in ((HEAD, "slurmctld"), (COMPUTE, "slurmd"))
+        if daemon in names or os.path.lexists(f"{wanted}/{daemon}.service")
+    ]
+
+
 PROBES = (
+    Probe(ROLES, "the list of processes", _gather_roles),
+    Probe("mounts", "the kernel's list of mounts", _gather_mounts),
     Probe("slurm", "slurmctld", _gather_slurm, limit_s=5.0),
     Probe("slurm-version", "scontrol", _gather_version, limit_s=4.0),
+    Probe("plugstack", "plugstack.conf's folder", _gather_plugstack, after=("slurm",)),
 )
