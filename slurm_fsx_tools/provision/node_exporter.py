@@ -31,7 +31,7 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         root: The root folder of the machine.
     """
     below = root.rstrip("/")
-    unit, path = _find_unit(below)
+    unit, path = find_unit(below)
     if not path:
         return []
     drop_ins = matching(f"/etc/systemd/system/{unit}.d/*.conf", root)
@@ -71,7 +71,8 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
     ]
 
 
-def _find_unit(below: str) -> tuple[str, str]:
+def find_unit(below: str = "") -> tuple[str, str]:
+    """Give node_exporter's unit and the path of its file, both empty where it has none."""
     for unit in UNITS:
         for place in _UNIT_FOLDERS:
             if os.path.isfile(f"{below}{place}/{unit}"):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..slurm_conf import SlurmConf
     from .findings import Context, Facts
 
+DAEMONS = {HEAD: "slurmctld", COMPUTE: "slurmd"}
 UNSET = ("65534", "4294967294", "(null)", "")
 """What ``scontrol show config`` has for times that are not set: NO_VAL16 and NO_VAL."""
 
@@ -122,8 +123,8 @@ def _gather_plugstack(context: Context, facts: Facts) -> Any:
     return read_plugstack(path if is_here else beside)
 
 
-def _gather_roles(context: Context, facts: Facts) -> Any:
-    """Tell by its daemons what this machine is: those that run, and those that should, as systemd has them."""
+def _gather_daemons(context: Context, facts: Facts) -> Any:
+    """Give those of Slurm's daemons that run here."""
     names = set()
     for entry in os.listdir(context.proc):
         if entry.isdigit():
@@ -132,16 +133,33 @@ def _gather_roles(context: Context, facts: Facts) -> Any:
                     names.add(file.read().strip())
             except OSError:
                 continue
-    wanted = f"{context.etc}/systemd/system/multi-user.target.wants"
+    return sorted(names & set(DAEMONS.values()))
+
+
+def _gather_roles(context: Context, facts: Facts) -> Any:
+    """Tell what this machine is: by daemons that run, and by those that Slurm says should."""
+    slurm, daemons = facts["slurm"], facts["daemons"]
+    # Debian's packages enable both everywhere: what systemd would start tells nothing.
+    hosts = re.findall(r"(?:^|,)([^,.(]+)", slurm["settings"].get("slurmctldhost", ""))
+    is_head = "slurmctld" in daemons or context.host in hosts
     return [
-        role
-        for role, daemon in ((HEAD, "slurmctld"), (COMPUTE, "slurmd"))
-        if daemon in names or os.path.lexists(f"{wanted}/{daemon}.service")
+        role for role, is_so in ((HEAD, is_head), (COMPUTE, "slurmd" in daemons or _is_node(context, slurm))) if is_so
     ]
 
 
+def _is_node(context: Context, slurm: Mapping[str, Any]) -> bool:
+    if slurm["reason"]:
+        return False
+    try:
+        ask(["scontrol", "show", "node", context.node])
+    except SlurmUnavailable:
+        return False
+    return True
+
+
 PROBES = (
-    Probe(ROLES, "the list of processes", _gather_roles),
+    Probe("daemons", "the list of processes", _gather_daemons),
+    Probe(ROLES, "slurmctld", _gather_roles, limit_s=4.0, after=("daemons", "slurm")),
     Probe("mounts", "the kernel's list of mounts", _gather_mounts),
     Probe("slurm", "slurmctld", _gather_slurm, limit_s=5.0),
     Probe("slurm-version", "scontrol", _gather_version, limit_s=4.0),

@@ -126,6 +126,9 @@ class Context(NamedTuple):
     node: str = ""
     """This machine's name, as Slurm would have it: up to the first dot."""
 
+    host: str = ""
+    """Its name as a host, up to the first dot."""
+
     home: str = "/opt/slurm-fsx"
     """This software's installation."""
 

@@ -34,8 +34,8 @@ UNREACHED = Trouble(
 NOT_THERE = UNREACHED._replace(
     severity=PROBLEM,
     text="{node}: slurm-fsx cannot be run there.",
-    why="Its jobs start without anything of this software.",
-    command="make install PREFIX=/opt/slurm-fsx",
+    why="Its jobs start without anything of this software. Install it there: docs/install.md says how.",
+    command="",
 )
 OFF = Trouble(NOTE, "{node} is powered off.", "It runs its set-up when it boots.")
 DIFFERS = Trouble(
@@ -47,8 +47,9 @@ DIFFERS = Trouble(
 CONF_DIFFERS = DIFFERS._replace(
     severity=PROBLEM,
     text="{what} is not the same file everywhere: {values}.",
-    why="Slurm wants it to be: nodes then disagree on prologs, ports and plugins.",
-    command="sha256sum /etc/slurm/slurm.conf",
+    why="Slurm wants it to be: nodes then disagree on prologs, ports and plugins. Copy the right one there, or have "
+    "slurmctld hand it out (configless).",
+    command="",
     source="https://slurm.schedmd.com/slurm.conf.html",
 )
 CLOCK_DIFFERS = Trouble(
@@ -197,7 +198,8 @@ def _differences(reports: Sequence[NodeReport]) -> list[Folded]:
             continue
         # The rarest ones are what somebody has to look at.
         rows = sorted(groups.items(), key=lambda each: -len(each[1]))
-        values = [f"{value[:12]} on {fold(nodes)}" for value, nodes in rows]
+        # Of a checksum, so much does.
+        values = [f"{value[:12] if what in _FILES else value} on {fold(nodes)}" for value, nodes in rows]
         odd = [node for _, nodes in rows[1:] for node in nodes]
         trouble = CONF_DIFFERS if what in _FILES[:2] else DIFFERS
         finding = trouble.found(

@@ -80,8 +80,8 @@ CONFIGLESS = Trouble(
 OTHER_BUILD = Trouble(
     PROBLEM,
     "{plugin} was built for Slurm {built}, and this is {running}.",
-    "Slurm does not load it ('Incompatible plugin version'): {effect}. Build it again where Slurm {running} is installed; "
-    "ours comes with an archive that was made for that release, too (slurm-fsx setup upgrade).",
+    "Slurm does not load it ('Incompatible plugin version'): {effect}. Build it again where Slurm {running} is "
+    "installed; ours comes with an archive that was made for that release, too (slurm-fsx setup upgrade).",
     "",
     _SPANK,
 )
@@ -212,9 +212,7 @@ def _release(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"[0-9]+", version)[:2]]
 
 
-PROBES = (
-    Probe("plugins", "the SPANK plugins' folder", _gather_plugins, after=("slurm", "plugstack")),
-)
+PROBES = (Probe("plugins", "the SPANK plugins' folder", _gather_plugins, after=("slurm", "plugstack")),)
 CHECKS = (
     Check(
         "plugstack",

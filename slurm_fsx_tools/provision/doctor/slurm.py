@@ -9,7 +9,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...node_sets import fold
-from .basics import UNSET, ask, plugstack, seconds
+from .basics import DAEMONS, UNSET, ask, plugstack, seconds
+from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
 _GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
+_EFFECTS = {"slurmctld": "No job starts", "slurmd": "This node takes no jobs"}
 _DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
 
 NO_SLURM = Trouble(
@@ -29,6 +31,13 @@ NO_ANSWER = Trouble(
     "slurmctld gives no answer: {reason}.",
     "No job starts until it does. The settings below are those of {conf}.",
     "scontrol ping; systemctl status slurmctld munge",
+    "https://slurm.schedmd.com/troubleshoot.html",
+)
+NO_DAEMON = Trouble(
+    PROBLEM,
+    "{daemon} should run here, and does not.",
+    "{effect}. Its log, /var/log/slurm/{daemon}.log mostly, says why.",
+    "systemctl restart {daemon}",
     "https://slurm.schedmd.com/troubleshoot.html",
 )
 CONF_DIFFERS = Trouble(
@@ -94,10 +103,10 @@ UNKILLABLE = Trouble(
 )
 NO_ALLOC = Trouble(
     PROBLEM,
-    "PrologFlags is {flags}, without Alloc.",
+    "PrologFlags has no Alloc; it is {flags}.",
     "A node that runs no step of a job then runs its epilog, but never its prolog, and the first step waits for it. "
-    "Write PrologFlags=Alloc into {conf}, then run the command.",
-    "scontrol reconfigure",
+    "The command writes PrologFlags=Alloc into {conf}, besides what else is missing for our prolog.",
+    "slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure",
     _GUIDE,
 )
 SERIAL = Trouble(
@@ -109,11 +118,15 @@ SERIAL = Trouble(
 )
 NO_SCRIPT = Trouble(
     PROBLEM,
-    "Slurm's {setting} ({patterns}) does not run our script.",
+    "Slurm's {setting} does not run our script: {patterns} does not have it.",
     "Without the prolog no job gets the NCCL environment and no node registers with Prometheus; without the epilog, "
     "files of ended jobs stay.",
     "slurm-fsx setup hooks",
     _GUIDE,
+)
+NO_SETTING = NO_SCRIPT._replace(
+    text="{setting} is not set, so Slurm does not run our script.",
+    command="slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure",
 )
 NOT_RUNNABLE = Trouble(
     PROBLEM,
@@ -185,6 +198,14 @@ def _judge_answers(context: Context, facts: Facts) -> list[Finding]:
     )
 
 
+def _judge_daemons(context: Context, facts: Facts) -> list[Finding]:
+    return [
+        NO_DAEMON.found(daemon=daemon, effect=_EFFECTS[daemon])
+        for role, daemon in DAEMONS.items()
+        if role in facts[ROLES] and daemon not in facts["daemons"]
+    ]
+
+
 def _judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
     value = facts["slurm"]["settings"].get("hash_val", "Match")
     return [] if value.startswith(("Match", "(null)")) else [CONF_DIFFERS.found()]
@@ -248,7 +269,8 @@ def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
     for setting in ("Prolog", "Epilog"):
         patterns = settings.get(setting.lower(), "")
         if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
-            found.append(NO_SCRIPT.found(setting=setting, patterns="not set" if patterns in UNSET else patterns))
+            trouble = NO_SETTING if patterns in UNSET else NO_SCRIPT
+            found.append(trouble.found(setting=setting, patterns=patterns))
     for path, each in scripts.items():
         if is_left_over(os.path.basename(path)):
             found.append(STRANGE_FILE.found(path=path))
@@ -286,6 +308,13 @@ PROBES = (
 )
 CHECKS = (
     Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_ANSWER)),
+    Check(
+        "slurm-daemons",
+        "the daemons that Slurm says are here run",
+        (ROLES, "daemons"),
+        _judge_daemons,
+        (NO_DAEMON,),
+    ),
     Check("slurm-conf", "slurm.conf here is slurmctld's", ("slurm",), _judge_same_conf, (CONF_DIFFERS,)),
     Check(
         "slurm-nodes",
@@ -300,7 +329,7 @@ CHECKS = (
         "Slurm runs our prolog and epilog, and nothing by mistake",
         ("slurm", "scripts"),
         _judge_scripts,
-        (NO_SCRIPT, NOT_RUNNABLE, STRANGE_FILE),
+        (NO_SCRIPT, NO_SETTING, NOT_RUNNABLE, STRANGE_FILE),
         COMPUTE,
     ),
     Check(

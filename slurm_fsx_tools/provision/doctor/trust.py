@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import stat
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from .findings import Context, Facts
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_SYSTEM_GROUPS = 999
+"""The last one. Source: Debian Policy 9.2.2, and SYS_GID_MAX in login.defs(5)."""
+
 
 OPEN_FILE = Trouble(
     PROBLEM,
@@ -44,14 +49,13 @@ ON_SHARED_FS = Trouble(
     WARNING,
     "This software is installed in {home}, on {kind}.",
     "Every prolog of every node reads Python from there: a hung or slow file server then delays every job. Install "
-    "it on each node's own disk.",
-    "make install PREFIX=/opt/slurm-fsx",
+    "it on each node's own disk: docs/install.md says how.",
 )
 NOT_INSTALLED = Trouble(
     PROBLEM,
     "{path} is not there.",
-    "Prologs, steps and timers call it: without it, jobs start without anything of this software.",
-    "make install PREFIX={home}",
+    "Prologs, steps and timers call it: without it, jobs start without anything of this software. Install it again: "
+    "docs/install.md says how.",
 )
 
 
@@ -91,22 +95,44 @@ def _gather(context: Context, facts: Facts) -> Any:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        found.append([path, status.st_mode, 0 if is_slurms and status.st_uid == slurm_uid else status.st_uid])
+        trusted = {0, slurm_uid} if is_slurms else {0}
+        opened = status.st_mode & _OTHERS
+        if stat.S_ISDIR(status.st_mode):
+            # In a folder with the sticky bit nobody can replace what root owns.
+            opened = 0 if status.st_mode & stat.S_ISVTX else opened
+            # As Debian has it: /usr/local is open to its group staff, which nobody is in.
+            opened = opened if _members(status.st_gid) - trusted else opened & ~stat.S_IWGRP
+        found.append([path, stat.S_IMODE(status.st_mode), opened, 0 if status.st_uid in trusted else status.st_uid])
+    return found
+
+
+def _members(gid: int) -> set[int]:
+    """Give the users of a system's group; all that there could be, as user -1, of another one, which LDAP may know."""
+    if gid > _SYSTEM_GROUPS:
+        return {-1}
+    found = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}
+    try:
+        names = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return found
+    for name in names:
+        try:
+            found.add(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            continue
     return found
 
 
 def _judge_trusted(context: Context, facts: Facts) -> list[Finding]:
     found = []
-    by_path = {path: (mode, uid) for path, mode, uid in facts["trusted"]}
-    for path, (mode, uid) in by_path.items():
-        # In a folder with the sticky bit nobody can replace what root owns.
-        is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    by_path = {path: (mode, opened, uid) for path, mode, opened, uid in facts["trusted"]}
+    for path, (mode, opened, uid) in by_path.items():
         if uid != 0:
             found.append(STRANGE_OWNER.found(path=path, uid=uid))
-        elif mode & _OTHERS and not is_sticky:
-            above = by_path.get(os.path.dirname(path), (0, 0))
-            is_closed = above[1] == 0 and not above[0] & _OTHERS
-            found.append(OPEN_FILE.found(path=path, mode=f"{stat.S_IMODE(mode):04o}", is_safe=is_closed))
+        elif opened:
+            above_mode, _, above_uid = by_path.get(os.path.dirname(path), (0, 0, 0))
+            is_closed = above_uid == 0 and not above_mode & _OTHERS
+            found.append(OPEN_FILE.found(path=path, mode=f"{mode:04o}", is_safe=is_closed))
     return found
 
 
@@ -126,7 +152,7 @@ def _gather_installation(context: Context, facts: Facts) -> Any:
 
 
 def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
-    found = [NOT_INSTALLED.found(path=path, home=context.home) for path in facts["installation"]]
+    found = [NOT_INSTALLED.found(path=path) for path in facts["installation"]]
     mount = mount_of(context.home, mounts(facts))
     root = context.config["fsx.root"].rstrip("/")
     if mount is not None and (mount.is_shared or f"{context.home}/".startswith(f"{root}/")):

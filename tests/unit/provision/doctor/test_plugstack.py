@@ -156,6 +156,12 @@ def test_a_configless_cluster_takes_no_pattern(stack: Stack) -> None:
     assert not stack.machine.find("plugstack")
 
 
+def test_a_node_of_a_configless_cluster_has_its_copy_beside_that_of_slurm_conf(stack: Stack) -> None:
+    stack.write_good()
+    stack.machine.facts["slurm"]["settings"]["plugstackconfig"] = "/slurmctlds/own/plugstack.conf"
+    assert not stack.machine.find("plugstack")
+
+
 def test_a_loop_of_includes_ends(stack: Stack) -> None:
     stack.write("include plugstack.conf", f"optional {stack.ours} runtime=bwrap")
     assert not stack.machine.find("plugstack")

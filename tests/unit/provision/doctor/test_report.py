@@ -25,7 +25,7 @@ from slurm_fsx_tools.provision.doctor.findings import (
     Finding,
     Missing,
 )
-from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix
+from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix, judge
 from slurm_fsx_tools.provision.doctor.nodes import Folded
 from slurm_fsx_tools.provision.doctor.page import format_page
 from slurm_fsx_tools.provision.doctor.report import as_document, format_fixes, format_text
@@ -126,6 +126,14 @@ def test_a_fix_that_fails_or_hangs_says_so(tmp_path: Path) -> None:
     assert format_fixes(done[:1], lambda word, _: word)[0].startswith("failed   ls /no/such/file  (")
 
 
+def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
+    told = Finding("c", WARNING, "", command="true", is_safe=True)
+    assert judge([Fixed("true", False, "other trouble")], [WELL]) == [Fixed("true", True, "")]
+    assert judge([Fixed("true", False, "trouble")], [told]) == [Fixed("true", False, "trouble")]
+    (left,) = judge([Fixed("true", True, "")], [told])
+    assert (left.is_done, left.said) == (False, "it ran, and what it should mend is as before")
+
+
 @pytest.mark.parametrize(
     ("environment", "severity"),
     [
@@ -176,8 +184,8 @@ def test_each_trouble_says_why_it_counts(check: object) -> None:
 def own_commands() -> list[list[str]]:
     troubles = [trouble for each in (*CHECKS, *EXTRAS) for trouble in each.troubles]
     found = {trouble.command for trouble in troubles if trouble.command.startswith("slurm-fsx ")}
-    lines = [line.strip().format(kind="node") if "{kind}" in line else line for each in found for line in each.split("&&")]
-    return sorted(line.split() for line in lines if line.split()[0] == "slurm-fsx")
+    lines = [line.replace("{kind}", "node").split() for whole in found for line in whole.split("&&")]
+    return sorted(line for line in lines if line[0] == "slurm-fsx")
 
 
 @pytest.mark.parametrize("words", own_commands(), ids=" ".join)

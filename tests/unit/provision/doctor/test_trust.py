@@ -13,6 +13,9 @@ from slurm_fsx_tools.provision.mounts import parse_mounts
 
 from .conftest import Machine
 
+STAFF = 50
+"""Source: base-passwd's list of Debian's groups."""
+
 
 @pytest.fixture
 def trusted(machine: Machine, tmp_path: Path, needs_root: None) -> Machine:
@@ -52,6 +55,21 @@ def test_what_others_can_write_to_is_a_problem(trusted: Machine, tmp_path: Path,
     assert finding.severity == PROBLEM
     subprocess.run(["sh", "-c", finding.command], check=True)
     assert not found(trusted, tmp_path)
+
+
+def test_a_folder_of_a_systems_group_that_nobody_is_in_is_roots(trusted: Machine, tmp_path: Path) -> None:
+    folder = tmp_path / "plugins.d"
+    os.chown(folder, 0, STAFF)  # as Debian has /usr/local
+    folder.chmod(0o2775)
+    assert not found(trusted, tmp_path)
+    os.chown(folder, 0, 2001)
+    folder.chmod(0o2775)
+    assert found(trusted, tmp_path)
+    os.chown(folder, 0, STAFF)
+    folder.chmod(0o2777)
+    assert found(trusted, tmp_path) == [
+        ("plugins.d can be written by others than root (mode 2777).", "chmod go-w plugins.d")
+    ]
 
 
 def test_what_belongs_to_a_user_is_a_problem(trusted: Machine, tmp_path: Path) -> None:
