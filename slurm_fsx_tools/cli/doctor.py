@@ -15,7 +15,7 @@ import click
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..provision.doctor import live, nodes
-from ..provision.doctor.checks import PROBES, choose
+from ..provision.doctor.checks import CHECKS, PROBES, choose
 from ..provision.doctor.engine import diagnose
 from ..provision.doctor.findings import EXIT_CODES, Context, worst
 from ..provision.doctor.fixing import fix, judge
@@ -139,7 +139,8 @@ def _print(found: Sequence[Folded], fixes: Sequence[Fixed], checks: int, elapsed
         click.echo(text)
     if fixes:
         click.echo()
-    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint))
+    once = {check.name for check in CHECKS if check.is_of_cluster}
+    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint, once=once))
 
 
 def _paint(text: str, colour: str) -> str:

@@ -173,6 +173,9 @@ class Check(NamedTuple):
     role: str = ""
     """`HEAD` or `COMPUTE` where it counts on such nodes alone."""
 
+    is_of_cluster: bool = False
+    """Whether what it is about is the same on all nodes, so that its commands are to be run once."""
+
 
 class Extra(NamedTuple):
     """What an option makes the doctor look at besides the checks."""

@@ -270,6 +270,7 @@ CHECKS = (
         ("fsx", "mounts", "fstab"),
         _judge_space,
         (NO_SPACE, LITTLE_SPACE, NO_INODES),
+        is_of_cluster=True,
     ),
     Check(
         "fsx-flock",
@@ -284,5 +285,6 @@ CHECKS = (
         ("fsx-folders",),
         _judge_folders,
         (OPEN_FOLDER, STRANGE_OWNER, OPEN_TOP, NOT_STICKY),
+        is_of_cluster=True,
     ),
 )

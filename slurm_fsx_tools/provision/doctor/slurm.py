@@ -165,7 +165,8 @@ def _gather_scripts(context: Context, facts: Facts) -> Any:
     for setting in ("prolog", "epilog"):
         patterns = facts["slurm"]["settings"].get(setting, "")
         for pattern in patterns.split(",") if patterns not in UNSET else []:
-            for path in sorted(glob.glob(pattern.strip())):
+            # A relative one is looked for beside slurm.conf, which is how slurmctld hands scripts out.
+            for path in sorted(glob.glob(os.path.join(os.path.dirname(facts["slurm"]["conf"]), pattern.strip()))):
                 found[path] = _look_at_script(path, setting)
     return found
 
@@ -323,6 +324,7 @@ CHECKS = (
         _judge_nodes,
         (DRAINED,),
         HEAD,
+        is_of_cluster=True,
     ),
     Check(
         "prolog-scripts",
@@ -338,13 +340,22 @@ CHECKS = (
         ("slurm",),
         _judge_times,
         (NO_TIME_LIMIT, TOO_SHORT, BATCH_START, MESSAGE, UNKILLABLE),
+        is_of_cluster=True,
     ),
-    Check("prolog-flags", "prologs run when a job gets its nodes", ("slurm",), _judge_flags, (NO_ALLOC, SERIAL)),
+    Check(
+        "prolog-flags",
+        "prologs run when a job gets its nodes",
+        ("slurm",),
+        _judge_flags,
+        (NO_ALLOC, SERIAL),
+        is_of_cluster=True,
+    ),
     Check(
         "task-prolog",
         "no TaskProlog runs inside containers",
         ("slurm", "plugstack"),
         _judge_task_prolog,
         (TASK_PROLOG, TASK_PROLOG_TWICE),
+        is_of_cluster=True,
     ),
 )

@@ -66,12 +66,8 @@ def test_what_hangs_is_a_finding_once_and_the_reason_for_other_checks() -> None:
 
 
 def test_a_check_that_needs_what_comes_after_a_hung_probe_says_what_hangs() -> None:
-    found = run(
-        [check("b"), check("c")],
-        probe("a", sleep, 0.2),
-        probe("b", lambda _: "", after=("a",)),
-        probe("c", lambda _: "", after=("b",)),
-    )
+    probes = probe("a", sleep, 0.2), probe("b", lambda _: "", after=("a",)), probe("c", lambda _: "", after=("b",))
+    found = run([check("b"), check("c")], *probes)
     assert found == [
         ("b", WARNING, "/shared/a gave no answer within 0.2 s."),
         ("c", UNKNOWN, "Not checked: /shared/a gave no answer within 0.2 s."),

@@ -52,7 +52,7 @@ def test_without_a_line_in_fstab_the_whole_command_is_told(machine: Machine) -> 
 
 
 def test_what_is_missing_because_nothing_is_mounted_is_no_trouble_of_its_own(machine: Machine) -> None:
-    (machine.fsx / "datasets").rmdir()
+    (machine.fsx / "logs").rmdir()
     found = machine.find("fsx-mounted", "images", "nccl-installed", "fsx-space")
     assert [finding.severity for finding in found] == [PROBLEM, UNKNOWN, UNKNOWN, UNKNOWN]
     assert {finding.finding for finding in found[1:]} == {f"Not checked: nothing is mounted at {machine.fsx}."}

@@ -83,12 +83,8 @@ def test_a_usable_fuse_is_well(machine: Machine) -> None:
 
 
 def test_squashfuse_must_be_installed(machine: Machine) -> None:
-    machine.facts["fuse"] = {
-        "path": "/dev/fuse",
-        "mode": 0o666,
-        "programs": ["fusermount3"],
-        "install": ["dnf", "install"],
-    }
+    seen = {"path": "/dev/fuse", "mode": 0o666, "programs": ["fusermount3"], "install": ["dnf", "install"]}
+    machine.facts["fuse"] = seen
     (finding,) = machine.find("fuse")
     assert "squashfuse is not installed" in finding.finding
     assert finding.command == "dnf install squashfuse fuse3"

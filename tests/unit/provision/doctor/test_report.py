@@ -103,6 +103,20 @@ def test_the_document_has_every_finding_and_the_verdict() -> None:
     }
 
 
+def test_what_is_of_the_cluster_is_mended_once() -> None:
+    finding = Finding("images", WARNING, "It is damaged.", "Jobs fail.", "rm it")
+    text = format_text(
+        [Folded(finding, ["n1", "n2"]), Folded(finding._replace(check="fuse"), ["n1", "n2"])],
+        checks=2,
+        elapsed_s=0.1,
+        width=80,
+        many=True,
+        paint=lambda word, _: word,
+        once=["images"],
+    )
+    assert [line.strip() for line in text.splitlines() if "Run" in line] == ["Run once: rm it", "Run on n[1-2]: rm it"]
+
+
 def test_only_safe_commands_are_run_each_once_without_a_shell(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/slurm-fsx"
