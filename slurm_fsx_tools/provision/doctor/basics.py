@@ -129,8 +129,9 @@ def _gather_daemons(context: Context, facts: Facts) -> Any:
     for entry in os.listdir(context.proc):
         if entry.isdigit():
             try:
-                with open(f"{context.proc}/{entry}/comm") as file:
-                    names.add(file.read().strip())
+                # Not its comm: after scontrol reconfigure, from 24.11 on, that is the file's name: Debian's slurmd-wlm.
+                with open(f"{context.proc}/{entry}/cmdline", "rb") as file:
+                    names.add(os.path.basename(file.read(1 << 12).partition(b"\0")[0]).decode(errors="replace"))
             except OSError:
                 continue
     return sorted(names & set(DAEMONS.values()))

@@ -9,7 +9,7 @@ import pytest
 
 from slurm_fsx_tools.provision.doctor.basics import parse_settings, seconds, settings_of
 from slurm_fsx_tools.provision.doctor.checks import PROBES, choose
-from slurm_fsx_tools.provision.doctor.engine import diagnose
+from slurm_fsx_tools.provision.doctor.engine import diagnose, gather
 from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, UNKNOWN, WARNING
 from slurm_fsx_tools.provision.doctor.slurm import is_left_over
 from slurm_fsx_tools.provision.slurm_conf import read_slurm_conf
@@ -225,3 +225,14 @@ def test_a_node_without_a_prolog_gets_the_command_that_writes_slurm_conf(machine
     found = machine.find("prolog-scripts")
     assert [finding.finding.split(",")[0] for finding in found] == ["Prolog is not set", "Epilog is not set"]
     assert {each.command for each in found} == {"slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure"}
+
+
+def test_a_daemon_is_known_by_its_command_line(machine: Machine, tmp_path: Path) -> None:
+    # As Debian's 24.11 has it after a reconfiguration; a step's daemon is none.
+    commands = b"slurmd\0-D\0", b"slurmstepd: [5.0]\0", b"/opt/slurm/sbin/slurmctld\0-D\0"
+    for number, command in enumerate(commands):
+        (tmp_path / "proc" / str(number)).mkdir(parents=True)
+        (tmp_path / "proc" / str(number) / "comm").write_text("slurmd-wlm")
+        (tmp_path / "proc" / str(number) / "cmdline").write_bytes(command)
+    facts = gather([PROBES["daemons"]], machine.context._replace(proc=str(tmp_path / "proc")))
+    assert facts["daemons"] == ["slurmctld", "slurmd"]
