@@ -8,6 +8,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
+from ...programs import find_program
 from ...slurm import commands
 from ..mounts import Mount, read_mounts
 from ..plugstack import Plugstack, read_plugstack
@@ -90,6 +91,11 @@ def mounts(facts: Facts) -> list[Mount]:
 def plugstack(facts: Facts) -> Plugstack:
     """Give the lines of plugstack.conf among the facts."""
     return Plugstack.of(*facts["plugstack"])
+
+
+def installer() -> list[str]:
+    """Give the words that install a package on this machine."""
+    return ["apt-get", "install"] if find_program("apt-get") else ["dnf", "install"]
 
 
 def _gather_slurm(context: Context, facts: Facts) -> Any:

@@ -130,10 +130,11 @@ USERS = ("datasets", "checkpoints", "results", "logs/training")
 def _look(context: Context, facts: Facts) -> Any:
     begun_s = time.monotonic()
     root = context.config["fsx.root"]
-    status = os.statvfs(root)
-    if not os.listdir(root) and _mount(context, facts) is None:
+    is_empty = not os.path.isdir(root) or not os.listdir(root)
+    if is_empty and _mount(context, facts) is None:
         # What is not there is one trouble, not one for each thing that should be in it.
         raise Unseen(f"nothing is mounted at {root}")
+    status = os.statvfs(root)
     return {
         "elapsed_s": time.monotonic() - begun_s,
         "free_bytes": status.f_bavail * status.f_frsize,

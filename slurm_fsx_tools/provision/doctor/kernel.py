@@ -9,6 +9,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ...programs import find_program
+from .basics import installer
 from .findings import COMPUTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
 
 if TYPE_CHECKING:
@@ -59,13 +60,11 @@ NO_USER_NAMESPACES_AT_ALL = NO_USER_NAMESPACES._replace(command="enroot-check_$(
 def _gather_fuse(context: Context, facts: Facts) -> Any:
     path = f"{context.dev}/fuse"
     programs = [name for name in ("squashfuse", "fusermount3") if find_program(name)]
-    # On Amazon Linux it is in no repository of the distribution, but dnf says so.
-    install = ["apt-get", "install"] if find_program("apt-get") else ["dnf", "install"]
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return {"path": path, "mode": None, "programs": programs, "install": install}
-    return {"path": path, "mode": stat.S_IMODE(status.st_mode), "programs": programs, "install": install}
+        return {"path": path, "mode": None, "programs": programs, "install": installer()}
+    return {"path": path, "mode": stat.S_IMODE(status.st_mode), "programs": programs, "install": installer()}
 
 
 def _gather_overlay(context: Context, facts: Facts) -> Any:

@@ -56,7 +56,7 @@ CLOCK_DIFFERS = Trouble(
     WARNING,
     "The clock of {node} is {seconds:+.0f} s from this node's.",
     "munge refuses messages that are 5 minutes off, and locks and logs cannot be compared.",
-    "systemctl restart chrony || systemctl restart chronyd || systemctl restart systemd-timesyncd",
+    "slurm-fsx doctor --node {node} clock",
     "https://github.com/dun/munge/wiki/Man-3-munge",
 )
 EXTRAS = (

@@ -64,7 +64,7 @@ NO_OPTIONAL = NO_FILE._replace(
 )
 NO_INCLUDE = Trouble(
     NOTE,
-    "{conf}:{number} includes {pattern}, which names no file.",
+    "{conf}:{number} includes {pattern}, which is not there.",
     "What should stand there is not loaded.",
     "",
     _SPANK,
@@ -171,9 +171,11 @@ def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
     is_configless = "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
     for include in stack.includes:
         place: dict[str, Any] = {"conf": include.file, "number": include.number, "pattern": include.pattern}
-        if not include.files:
+        # A pattern may stand for nothing: Debian's own plugstack.conf has such a one.
+        is_pattern = re.search(r"[*?[]", include.word) is not None
+        if not include.files and not is_pattern:
             found.append(NO_INCLUDE.found(**place))
-        elif is_configless and not include.word.startswith("/") and re.search(r"[*?[]", include.word):
+        elif is_configless and is_pattern and not include.word.startswith("/"):
             found.append(CONFIGLESS.found(**place))
         found += [STRANGE_FILE.found(path=name) for name in include.files if is_left_over(os.path.basename(name))]
     return found

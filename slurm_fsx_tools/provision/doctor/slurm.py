@@ -33,6 +33,13 @@ NO_ANSWER = Trouble(
     "scontrol ping; systemctl status slurmctld munge",
     "https://slurm.schedmd.com/troubleshoot.html",
 )
+NO_CONF = Trouble(
+    PROBLEM,
+    "Slurm's commands find no slurm.conf here: {reason}.",
+    "Nothing of Slurm works from this machine. Put the cluster's slurm.conf into /etc/slurm, or name it by SLURM_CONF.",
+    "",
+    _MANUAL,
+)
 NO_DAEMON = Trouble(
     PROBLEM,
     "{daemon} should run here, and does not.",
@@ -194,9 +201,10 @@ def _judge_answers(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["slurm"]
     if not seen["is_here"]:
         return [NO_SLURM.found()]
-    return (
-        [NO_ANSWER.found(reason=seen["reason"].rstrip("."), conf=seen["conf"] or "nowhere")] if seen["reason"] else []
-    )
+    if not seen["reason"]:
+        return []
+    trouble = NO_ANSWER if seen["conf"] else NO_CONF
+    return [trouble.found(reason=seen["reason"].rstrip("."), conf=seen["conf"])]
 
 
 def _judge_daemons(context: Context, facts: Facts) -> list[Finding]:
@@ -299,7 +307,7 @@ def _settings(facts: Facts) -> tuple[dict[str, str], str]:
     """
     seen = facts["slurm"]
     if not seen["settings"]:
-        raise Unseen(f"there is no slurm.conf here, and {seen['reason'] or 'nothing in it'}")
+        raise Unseen("there is no slurm.conf here, or nothing in it")
     return seen["settings"], seen["conf"] or "slurm.conf"
 
 
@@ -308,7 +316,7 @@ PROBES = (
     Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),
 )
 CHECKS = (
-    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_ANSWER)),
+    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_CONF, NO_ANSWER)),
     Check(
         "slurm-daemons",
         "the daemons that Slurm says are here run",

@@ -134,9 +134,11 @@ def test_a_plugin_that_is_not_there_is_told(stack: Stack) -> None:
 
 
 def test_an_include_of_nothing_is_a_note_and_a_left_over_in_it_a_warning(stack: Stack) -> None:
-    stack.write(f"optional {stack.ours} runtime=bwrap", "include conf.d/*")
+    stack.write(f"optional {stack.ours} runtime=bwrap", "include more.conf")
     (finding,) = stack.machine.find("plugstack")
     assert finding.severity == NOTE
+    stack.write(f"optional {stack.ours} runtime=bwrap", "include conf.d/*")
+    assert not stack.machine.find("plugstack")
     (stack.folder / "conf.d").mkdir()
     stack.write(name="conf.d/sedA1b2C3")
     (finding,) = stack.machine.find("plugstack")
