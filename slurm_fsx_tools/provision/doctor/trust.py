@@ -101,7 +101,8 @@ def _gather(context: Context, facts: Facts) -> Any:
             # In a folder with the sticky bit nobody can replace what root owns.
             opened = 0 if status.st_mode & stat.S_ISVTX else opened
             # As Debian has it: /usr/local is open to its group staff, which nobody is in.
-            opened = opened if _members(status.st_gid) - trusted else opened & ~stat.S_IWGRP
+            if opened & stat.S_IWGRP and not _members(status.st_gid) - trusted:
+                opened &= ~stat.S_IWGRP
         found.append([path, stat.S_IMODE(status.st_mode), opened, 0 if status.st_uid in trusted else status.st_uid])
     return found
 
