@@ -10,6 +10,7 @@ from ..errors import SharedFsUnavailable, SlurmFsxError
 from ..files import read_trusted
 from .head_node import CLUSTER_CONFIG, cluster_config_step, slurm_steps
 from .hooks import hook_steps
+from .installation import UNITS as UNIT_FOLDER
 from .mounts import is_shared, mounted_at
 from .node_exporter import node_exporter_steps
 from .plugstack import plugstack_path
@@ -83,7 +84,7 @@ def compute_node_steps(
     steps += _enroot_steps(config, installation, record.below(ENROOT))
     steps += [installation.unit(name) for name in UNITS]
     steps += [
-        Service("slurm-fsx-cleanup.timer"),
+        Service("slurm-fsx-cleanup.timer", watches=(f"{UNIT_FOLDER}/slurm-fsx-cleanup.timer",)),
         Service("slurm-fsx-nccl.service", start=False),
         Service("slurm-fsx-register.service", start=False),
     ]

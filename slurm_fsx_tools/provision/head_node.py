@@ -104,8 +104,8 @@ def head_node_steps(
     ]
     steps.append(File(config.below_fsx("config/containers.txt"), installation.read("containers.txt"), is_start=True))
     steps.append(File(config.below_fsx(CLUSTER_CONFIG), text, is_start=True))
-    steps += [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
-    steps.append(Service("slurm-fsx-sync.timer"))
+    units = [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
+    steps += [*units, Service("slurm-fsx-sync.timer", watches=(units[-1].path,))]
     return [*steps, *cluster_config_step(text), *slurm_steps(conf, installation, runtime)]
 
 

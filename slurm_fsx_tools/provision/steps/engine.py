@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotHere, SlurmFsxError
 from .file import File, Line
 from .folder import Folder, Link
-from .program import Command, Packages, Service
+from .program import UNITS, Command, Packages, Service, settle_units
 from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome, Withheld
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def apply(
     """
     steps = list(steps)
     outcome = Outcome()
+    before = dict(record.entries)
 
     def tell(event: Event) -> None:
         outcome.events.append(event)
@@ -94,6 +95,7 @@ def apply(
     if retire:
         for name in _retired(steps, record):
             tell(_undo(name, record))
+    _settle(record, before, outcome, tell)
     return outcome
 
 
@@ -111,10 +113,15 @@ def undo(
     """
     outcome = Outcome()
     kinds = tuple(kinds)
-    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
-        event = _undo(name, record)
+    before = dict(record.entries)
+
+    def tell(event: Event) -> None:
         outcome.events.append(event)
         report(event)
+
+    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
+        tell(_undo(name, record))
+    _settle(record, before, outcome, tell)
     return outcome
 
 
@@ -144,6 +151,23 @@ def _undo(name: str, record: Record) -> Event:
     except (OSError, SlurmFsxError) as error:
         return Event(FAILED, name, _explain(error))
     return Event(KEPT, name, kept) if kept else Event(REMOVED, name, f"took back {name}")
+
+
+def _settle(record: Record, before: dict[str, dict[str, Any]], outcome: Outcome, tell: Callable[[Event], None]) -> None:
+    """Have systemd run by the files that there are now; `before` is what the record had."""
+    done = {event.step for event in outcome if event.outcome in (CHANGED, REMOVED)}
+    if not any(name.startswith(f"{File.kind} {UNITS}") for name in done):
+        return
+    # Who was started by us is stopped; who ran before goes on by what it had then.
+    restart = [
+        entry["unit"]
+        for name, entry in before.items()
+        if name in done and name not in record.entries and entry.get("watches") and not entry.get("started")
+    ]
+    try:
+        settle_units(record, restart)
+    except (OSError, SlurmFsxError) as error:
+        tell(Event(FAILED, "units of systemd", _explain(error)))
 
 
 def _explain(error: Exception) -> str:
