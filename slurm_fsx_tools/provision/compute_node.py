@@ -124,7 +124,11 @@ def _slurm_steps(conf: SlurmConf | None, installation: Installation, runtime: st
     below = conf.root.rstrip("/")
     steps: list[Step] = []
     path = plugstack_path(conf)
-    if not below and is_shared(path):
+    if conf.is_copy:
+        steps.append(
+            Withheld("plugstack.conf", "slurmctld hands plugstack.conf out: it is the head node's", keeps=False)
+        )
+    elif not below and is_shared(path):
         steps.append(Withheld("plugstack.conf", f"{path} is shared between nodes: it is the head node's", keeps=False))
     else:
         steps += slurm_steps(conf, installation, runtime)

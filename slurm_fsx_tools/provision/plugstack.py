@@ -19,7 +19,6 @@ OURS = "spank_slurm_fsx"
 AUTO = "auto"
 RUNTIMES = (AUTO, "pyxis", "bwrap", "enroot")
 
-_DEPTH = 10
 _DEFAULT_SCOPE = "global"
 """Pyxis's own, where its line does not say container_scope."""
 
@@ -50,19 +49,29 @@ def plugstack_path(conf: SlurmConf) -> str:
     return os.path.join(conf.folder, conf.value("PlugStackConfig") or "plugstack.conf")
 
 
-def read_plugstack(path: str, root: str = "/", pattern: str = "", depth: int = 0) -> list[PluginLine]:
-    """Read the plugins' lines in the order in which Slurm loads them, included files too. Source: spank(8)."""
-    try:
-        with open(f"{root.rstrip('/')}{path}", errors="surrogateescape") as file:
-            rows = [line.partition("#")[0].split() for line in file]
-    except FileNotFoundError:
+def read_plugstack(path: str, root: str = "/", pattern: str = "", seen: set[str] | None = None) -> list[PluginLine]:
+    """Read the plugins' lines in the order in which Slurm loads them, included files too. Source: spank(8).
+
+    Args:
+        path: The file.
+        root: The root folder of the machine.
+        pattern: By which include it was found; empty for plugstack.conf itself.
+        seen: The files that were read before: each is once, so that no include leads round in circles.
+    """
+    seen = set() if seen is None else seen
+    seen.add(path)
+    place = f"{root.rstrip('/')}{path}"
+    if not os.path.isfile(place):  # a folder that a pattern stands for, too, or a FIFO
         return []
+    with open(place, errors="surrogateescape") as file:
+        rows = [line.partition("#")[0].split() for line in file]
     found = []
     for words in rows:
-        if len(words) == 2 and words[0].lower() == "include" and depth < _DEPTH:
+        if len(words) == 2 and words[0].lower() == "include":
             inner = os.path.join(os.path.dirname(path), words[1])
             for each in matching(inner, root):
-                found += read_plugstack(each, root, inner, depth + 1)
+                if each not in seen:
+                    found += read_plugstack(each, root, inner, seen)
         elif len(words) >= 2:
             found.append(PluginLine(path, tuple(words), pattern))
     return found
@@ -104,8 +113,8 @@ def _around(pyxis: PluginLine, plugin: str) -> list[Step]:
         if _BEFORE < name < _AFTER and glob_name in ("*", "*.conf"):
             header = "# Written by slurm-fsx setup. Slurm reads this folder's files in alphabetical order: {}.\n"
             return [
-                File(f"{folder}/{_BEFORE}", f"{header.format('before ' + name)}{before}\n"),
-                File(f"{folder}/{_AFTER}", f"{header.format('after ' + name)}{after}\n"),
+                File(f"{folder}/{_BEFORE}", f"{header.format('before ' + name)}{before}\n", by_pattern=True),
+                File(f"{folder}/{_AFTER}", f"{header.format('after ' + name)}{after}\n", by_pattern=True),
             ]
     theirs = rf"\b{PYXIS}\b"
     return [

@@ -80,10 +80,10 @@ def finish(outcome: Outcome) -> None:
         click.echo("all is as it should be")
 
 
-def slurm_conf_here() -> SlurmConf | None:
-    """Give slurm.conf, or say why there is none that could be edited here, and give None."""
+def slurm_conf_here(*, copies: bool = False) -> SlurmConf | None:
+    """Give slurm.conf, or a copy of slurmctld's if that will do; or say why there is none, and give None."""
     try:
-        return read_slurm_conf(find_slurm_conf(ROOT, os.environ))
+        return read_slurm_conf(find_slurm_conf(ROOT, os.environ, copies=copies))
     except SlurmConfMissing as error:
         complain(error)
     except OSError as error:

@@ -46,6 +46,9 @@ class File:
     recognises: str = ""
     """A text that only an older release of ours has written: a file with it is replaced, and a backup is made."""
 
+    by_pattern: bool = False
+    """Whether all files of its folder are read, so that a backup must not be one of them."""
+
     is_start: bool = False
     """Whether it is but a start, which others go on with: what is there is never looked into."""
 
@@ -93,7 +96,7 @@ class File:
             "backup": old.get("backup", ""),
         }
         if is_foreign and not (entry["backup"] and _same(path, entry["backup"])):
-            entry["backup"] = placing.backup_name(path)
+            entry["backup"] = placing.backup_name(path, self.by_pattern)
         staged = placing.staged_name(path)
         record.begin(self.name, {**entry, "ours": [*entry["ours"], *_ours(old)], "staged": staged})
         if is_foreign:

@@ -38,10 +38,10 @@ def staged_name(path: str) -> str:
     return f"{_above(folder).rstrip('/')}/{name}"
 
 
-def backup_name(path: str) -> str:
-    """Name the next backup of a file: beside it, or above a folder that is read by pattern."""
+def backup_name(path: str, by_pattern: bool = False) -> str:
+    """Name the next backup of a file: beside it, or above a folder that is read by pattern, as one in ``.d`` is."""
     folder, name = os.path.split(path)
-    if folder.endswith(PATTERN_FOLDER):
+    if by_pattern or folder.endswith(PATTERN_FOLDER):
         folder = _above(os.path.realpath(folder))
     number = 1
     while os.path.lexists(f"{folder}/{name}.{_BACKUP}-{number}"):
