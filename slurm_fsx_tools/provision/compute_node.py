@@ -11,7 +11,7 @@ from ..files import read_trusted
 from .head_node import CLUSTER_CONFIG, cluster_config_step, slurm_steps
 from .hooks import hook_steps
 from .installation import UNITS as UNIT_FOLDER
-from .mounts import is_shared, mounted_at
+from .mounts import is_shared, mounted_for
 from .node_exporter import node_exporter_steps
 from .plugstack import plugstack_path
 from .steps import File, Folder, Service, Withheld
@@ -36,7 +36,7 @@ def wait_until_mounted(root: str, shared_fs: SharedFs, wait_s: float, on_wait: C
     """Wait for the shared file system, at most so long; give what is wrong with it then, empty for nothing."""
     end_s = time.monotonic() + wait_s
     told = False
-    while mounted_at(root) is None and not os.path.islink(root):
+    while mounted_for(root) is None:
         if time.monotonic() >= end_s:
             return f"nothing is mounted at {root}"
         if not told:

@@ -104,7 +104,8 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
         if place.line and edit:
             lines.append(_setting_line(conf, key, place.line, lines))
         elif place.line:
-            missing.append(place.line + (f" (and a link to {' and '.join(place.site)} in there)" if place.site else ""))
+            missing.append(place.line)
+            missing += [f"# and in that folder a link to {script}" for script in place.site]
     flags = conf.value("PrologFlags")
     if not set(re.split(r"\s*,\s*", flags.lower())) & set(_ALLOC):
         line = f"PrologFlags={','.join(filter(None, ('Alloc', flags)))}"
@@ -113,10 +114,11 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
         else:
             missing.append(line)
     if missing:
-        hint = "write that there on all nodes, or add --edit-slurm-conf; then: scontrol reconfigure"
+        advice = "write that there on all nodes, or add --edit-slurm-conf; then run scontrol reconfigure"
         if conf.is_copy:
-            hint = "on the head node: slurm-fsx setup hooks"
-        lines.append(Withheld(f"lines of {conf.path}", f"{conf.path} lacks {', '.join(missing)}", hint, keeps=False))
+            advice = "on the head node: slurm-fsx setup hooks"
+        reason = "\n    ".join((f"{conf.path} lacks this ({advice}):", *missing))
+        lines.append(Withheld(f"lines of {conf.path}", reason, keeps=False))
     names = {step.name for step in (*steps, *lines)}
     again = [step for step in map(_again, before) if step is not None and step.name not in names]
     return [*steps, *again, *lines]

@@ -40,9 +40,32 @@ def mounted_at(path: str) -> Mount | None:
     return next((mount for mount in reversed(read_mounts()) if mount.point == path), None)
 
 
+def mounted_for(root: str) -> Mount | None:
+    """Give the mount at a folder, or at what it is a link to, or the shared file system that it is a folder of."""
+    for path in (root, os.path.join(os.path.dirname(root), os.readlink(root)) if _is_link(root) else root):
+        mount = holding(path)
+        if mount is not None and (mount.point == path or not mount.is_local):
+            return mount
+    return None
+
+
+def holding(path: str) -> Mount | None:
+    """Give the mount that a path is on; None for one of the root's own file system. No link is followed."""
+    found = None
+    for mount in read_mounts():
+        is_deeper = found is None or len(mount.point) >= len(found.point)
+        if mount.point != "/" and is_deeper and f"{path}/".startswith(f"{mount.point}/"):
+            found = mount
+    return found
+
+
+def _is_link(path: str) -> bool:
+    """Whether a path is a symbolic link; one that is on a mount is not looked at: that may hang."""
+    return holding(path) is None and os.path.islink(path)
+
+
 def is_shared(path: str) -> bool:
     """Whether other machines see a path, too, as far as its file system's kind tells; the path may be missing."""
     path = os.path.realpath(path)
-    holding = [mount for mount in read_mounts() if f"{path}/".startswith(f"{mount.point.rstrip('/')}/")]
-    deepest = max((len(mount.point) for mount in holding), default=0)
-    return not [mount for mount in holding if len(mount.point) == deepest][-1].is_local if holding else False
+    mount = holding(path) or mounted_at("/")
+    return mount is not None and not mount.is_local

@@ -6,10 +6,14 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from ..errors import UntrustedFile
+from ..files import open_folder, remove
 from .slurm_conf import matching
 from .steps import File, Folder, Service, Withheld
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .steps import Step
 
 DEBIAN = "prometheus-node-exporter.service"
@@ -18,6 +22,7 @@ DEBIAN_FOLDER = "/var/lib/prometheus/node-exporter"
 """What Debian's package reads without being told."""
 
 _OPTION = re.compile(r"--collector\.textfile\.directory[= ]\"?([^\s\"']+)")
+_METRICS = re.compile(r"\.?slurm_fsx_\w+\.prom(\.|$)")
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _DEFAULTS = ("/etc/default/", "/etc/sysconfig/")
 _DROP_IN = "50-slurm-fsx.conf"
@@ -69,6 +74,25 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         File(drop_in, text),
         Service(unit, watches=(drop_in,)),
     ]
+
+
+def remove_metrics(folder: str, wanted: Callable[[str], bool]) -> None:
+    """Remove files of metrics that jobs, imports and passes have left, and half-written ones.
+
+    Args:
+        folder: ``monitoring.textfile_dir``; where it is missing, or others write to it, nothing is removed.
+        wanted: Says of a file's name, without what makes it half-written, whether it goes.
+    """
+    try:
+        fd = open_folder(folder)
+    except (OSError, UntrustedFile):
+        return
+    try:
+        for name in os.listdir(fd):
+            if _METRICS.match(name) and wanted(name.lstrip(".")):
+                remove(name, fd)
+    finally:
+        os.close(fd)
 
 
 def _find_unit(below: str) -> tuple[str, str]:

@@ -176,8 +176,8 @@ def test_a_node_waits_for_a_shared_file_system_that_comes_late(with_pyxis: Clust
 
 
 def is_of_jobs(path: str) -> bool:
-    """Whether a path is what jobs have left: images, containers, metrics; uninstall never removes those."""
+    """Whether a path is what jobs have left: images, containers, folders of metrics; uninstall never removes those."""
     below = ("/fsx/containers/nvcr", "/fsx/containers/.slurm-fsx", "/fsx/monitoring/targets/")
     local = ("/run/slurm-fsx", "/var/lib/slurm-fsx/containers", "/var/lib/prometheus")
     folders = ("/fsx/containers", "/fsx/monitoring", "/fsx/monitoring/targets", "/var/lib/slurm-fsx")
-    return path.startswith((*below, *local)) or path in folders
+    return not path.endswith(".prom") and (path.startswith((*below, *local)) or path in folders)

@@ -107,7 +107,9 @@ def check_folders(folder: str) -> None:
         if status.st_uid not in (0, os.geteuid()):
             raise UntrustedFile(f"{place} belongs to user {status.st_uid}", hint=f"run: chown root {place}")
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-            raise UntrustedFile(f"{place} can be written by everybody", hint=f"run: chmod o-w {place}")
+            raise UntrustedFile(
+                f"{place} can be written by everybody", hint=f"run: chmod +t {place}, or chmod o-w {place}"
+            )
     real = os.path.realpath(folder)
     if real != folder:
         check_folders(real)

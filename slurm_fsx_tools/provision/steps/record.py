@@ -142,7 +142,7 @@ class Record:
         staged = f"{self._folder}/.{self.what}.staged"
         data = json.dumps({"format": _FORMAT, "steps": self.entries}, indent=1).encode()
         try:
-            placing.write_new(staged, data, 0o600)
+            placing.write_new(staged, data, 0o644)  # who is not root may see a plan
             publish(staged, self._path)
         except BaseException:
             remove(staged)
