@@ -110,6 +110,7 @@ def head_node_steps(
     """
     text = cluster_config if cluster_config is not None else local_config or _START
     steps = installation.common_steps()
+    steps.append(Folder(config["fsx.root"], accepts_any=True))
     steps += [Folder(config.below_fsx(path), mode) for path, mode in TREE]
     steps += [
         File(config.below_fsx("scripts", name), installation.read(f"scripts/{name}"), 0o755)

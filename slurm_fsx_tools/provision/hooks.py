@@ -114,10 +114,9 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
         else:
             missing.append(line)
     if missing:
-        advice = "write that there on all nodes, or add --edit-slurm-conf; then run scontrol reconfigure"
-        if conf.is_copy:
-            advice = "on the head node: slurm-fsx setup hooks"
-        reason = "\n    ".join((f"{conf.path} lacks this ({advice}):", *missing))
+        advice = "" if conf.is_copy else ", or slurm-fsx setup hooks --edit-slurm-conf"
+        last = "on the head node: slurm-fsx setup hooks" if conf.is_copy else "then, on one: scontrol reconfigure"
+        reason = "\n    ".join((f"{conf.path} needs this on all nodes{advice}:", *missing, f"# {last}"))
         lines.append(Withheld(f"lines of {conf.path}", reason, keeps=False))
     names = {step.name for step in (*steps, *lines)}
     again = [step for step in map(_again, before) if step is not None and step.name not in names]

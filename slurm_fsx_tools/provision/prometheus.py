@@ -196,16 +196,21 @@ def check_with_promtool(setup: PrometheusSetup) -> bool:
         ):
             with open(path, "x", encoding="utf-8") as file:
                 file.write(text)
-        done = subprocess.run(
-            [promtool, "check", "config", f"{folder}/{CONFIG_FILE}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_PROMTOOL_TIMEOUT_S,
-        )
+        try:
+            done = subprocess.run(
+                [promtool, "check", "config", f"{folder}/{CONFIG_FILE}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_PROMTOOL_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise InvalidPrometheusConfig(
+                f"promtool did not read what would be written within {_PROMTOOL_TIMEOUT_S:g} s", hint="run it again"
+            ) from None
     if done.returncode:
         said = [line.strip() for line in done.stdout.splitlines() if "FAILED" in line or "error" in line.lower()]
         raise InvalidPrometheusConfig(
