@@ -89,6 +89,20 @@ def test_a_service_that_does_not_stay_up_is_a_step_that_failed(machine: SystemdM
     assert "failed: prometheus.service does not stay up" in done.stdout
 
 
+def test_a_configuration_of_prometheus_that_an_admin_has_changed_is_kept_with_what_to_do(
+    machine: SystemdMachine,
+) -> None:
+    theirs = machine.path("/etc/prometheus/prometheus.yml")
+    theirs.write_text(theirs.read_text() + "# of an admin\n")
+    before = theirs.read_bytes()
+    done = machine.run(COMMAND, "setup", *HEAD)
+    assert done.returncode == 0
+    assert "/etc/prometheus/prometheus.yml is not written by us (content)" in done.stderr
+    assert "slurm-fsx monitoring install --print" in done.stderr
+    assert theirs.read_bytes() == before
+    assert not machine.path(f"{UNITS}/prometheus.service.d").exists()
+
+
 def test_an_exporter_that_ran_before_reads_our_folder_and_after_that_what_it_read_before(
     machine: SystemdMachine,
 ) -> None:
