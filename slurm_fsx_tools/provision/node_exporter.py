@@ -22,6 +22,9 @@ DEBIAN_FOLDER = "/var/lib/prometheus/node-exporter"
 """What Debian's package reads without being told."""
 
 _OPTION = re.compile(r"--collector\.textfile\.directory[= ]\"?([^\s\"']+)")
+_PROGRAM = re.compile(r"[-@:+!|]*\S*/(prometheus-)?node[_-]exporter(\s|$)")
+"""The start of a command line that takes one more option at its end. Source: systemd.service(5), ExecStart."""
+
 _METRICS = re.compile(r"\.?slurm_fsx_\w+\.prom(\.|$)")
 _UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _DEFAULTS = ("/etc/default/", "/etc/sysconfig/")
@@ -48,20 +51,17 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
     if reads == folder:
         return []
     if said:
-        return [
-            Withheld(
-                f"textfiles of {unit}",
-                f"{unit} reads {reads}, and metrics of jobs are written to {folder}",
-                f"set monitoring.textfile_dir to {reads} in the configuration",
-                keeps=False,
-            )
-        ]
+        reason = f"{unit} reads {reads}, and metrics of jobs are written to {folder}"
+        return [_withheld(unit, reason, f"set monitoring.textfile_dir to {reads} in the configuration")]
     commands = [
         line.partition("=")[2].strip() for text in texts for line in _lines(text) if line.startswith("ExecStart=")
     ]
     command = next((each for each in reversed(commands) if each), "")
     if not command:
         return []
+    if not _PROGRAM.match(command):
+        reason = f"{unit} starts node_exporter by a program of its own, and metrics of jobs are written to {folder}"
+        return [_withheld(unit, reason, f"add --collector.textfile.directory={folder} there")]
     drop_in = f"/etc/systemd/system/{unit}.d/{_DROP_IN}"
     text = (
         "# Written by slurm-fsx setup node: metrics of jobs are in a folder that the textfile collector reads.\n"
@@ -74,6 +74,10 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         File(drop_in, text),
         Service(unit, watches=(drop_in,)),
     ]
+
+
+def _withheld(unit: str, reason: str, hint: str) -> Withheld:
+    return Withheld(f"textfiles of {unit}", reason, hint, keeps=False)
 
 
 def remove_metrics(folder: str, wanted: Callable[[str], bool]) -> None:

@@ -153,7 +153,7 @@ def prometheus_steps(setup: PrometheusSetup, record: Record) -> list[Step]:
     if place.is_packaged:
         unit_path = _DROP_IN
         steps += [
-            Folder(os.path.dirname(_DROP_IN)),
+            Folder(os.path.dirname(_DROP_IN), accepts_any=True),
             File(_DROP_IN, format_drop_in(setup, place, record.below(DEFAULTS_FILE))),
         ]
         if find_program("apt-get"):

@@ -105,3 +105,11 @@ def test_metrics_of_ours_go_those_of_others_stay_and_nothing_is_followed(tmp_pat
     remove_metrics(f"{tmp_path}/link", lambda _name: True)
     remove_metrics(f"{tmp_path}/missing", lambda _name: True)
     assert (tmp_path / "slurm_fsx_head.prom").exists()
+
+
+def test_a_command_line_that_an_option_would_not_reach_is_left_alone(debian: Machine) -> None:
+    unit = "[Service]\nExecStart=/bin/sh -c 'exec node_exporter $OPTIONS'\n"
+    debian.write("/etc/systemd/system/node_exporter.service", unit)
+    (event,) = debian.apply(node_exporter_steps("/srv/metrics", str(debian.root)))
+    assert event.outcome == "skipped"
+    assert "add --collector.textfile.directory=/srv/metrics there" in event.text
