@@ -71,7 +71,7 @@ def check_mounted(root: str, shared_fs: SharedFs, *, allow_unmounted: bool = Fal
         what = "an ordinary folder" if os.path.isdir(root) else "missing"
         raise NotMounted(
             f"nothing is mounted at {root}: it is {what}",
-            hint="mount it, or make the tree on what is there: --allow-unmounted",
+            hint="mount it, or take what is there: --allow-unmounted",
         )
     try:
         shared_fs.look(lambda: _see(root))

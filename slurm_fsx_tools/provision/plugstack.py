@@ -95,7 +95,9 @@ def plugstack_steps(conf: SlurmConf, home: str, runtime: str = AUTO) -> list[Ste
     if pyxis is not None and runtime in (AUTO, "pyxis"):
         return _around(pyxis, plugin)
     chosen = runtime if runtime != AUTO else _installed_runtime()
-    if chosen in (AUTO, "pyxis"):
+    if chosen == "pyxis":
+        raise NotHere(f"{path} has no line of Pyxis", hint="install Pyxis, or choose another --runtime")
+    if chosen == AUTO:
         raise NotHere(
             f"{path} has no line of Pyxis, and neither enroot nor bubblewrap is installed",
             hint="install Pyxis, or bubblewrap and squashfuse, and run this again",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotHere, SlurmFsxError
 from .file import File, Line
 from .folder import Folder, Link
+from .placing import is_staged
 from .program import UNITS, Command, Packages, Service, settle_units
 from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome, Withheld
 
@@ -89,7 +90,7 @@ def apply(
         except NotHere as error:
             tell(Event(SKIPPED, step.name, str(error)))
         except (OSError, SlurmFsxError) as error:
-            tell(Event(FAILED, step.name, _explain(error)))
+            tell(Event(FAILED, step.name, _explain(step.name, error)))
         else:
             tell(Event(CHANGED, step.name, change.summary))
     if retire:
@@ -131,7 +132,7 @@ def _look(step: Step, record: Record) -> Change | None:
     except NotHere as error:
         return Change(str(error), verdict=SKIPPED, step=step.name)
     except (OSError, SlurmFsxError) as error:
-        return Change(_explain(error), verdict=FAILED, step=step.name)
+        return Change(_explain(step.name, error), verdict=FAILED, step=step.name)
     return Change(change.summary, change.diff, change.verdict, step.name) if change else None
 
 
@@ -149,7 +150,7 @@ def _undo(name: str, record: Record) -> Event:
     try:
         kept = _FROM_ENTRY[entry["kind"]](entry).undo(record)
     except (OSError, SlurmFsxError) as error:
-        return Event(FAILED, name, _explain(error))
+        return Event(FAILED, name, _explain(name, error))
     return Event(KEPT, name, kept) if kept else Event(REMOVED, name, f"took back {name}")
 
 
@@ -167,10 +168,13 @@ def _settle(record: Record, before: dict[str, dict[str, Any]], outcome: Outcome,
     try:
         settle_units(record, restart)
     except (OSError, SlurmFsxError) as error:
-        tell(Event(FAILED, "units of systemd", _explain(error)))
+        tell(Event(FAILED, "units of systemd", _explain("units of systemd", error)))
 
 
-def _explain(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or ''}: {error.strerror}".lstrip(": ")
-    return str(error)
+def _explain(name: str, error: Exception) -> str:
+    """Say why a step failed, by its name: the file that an error names may be one on the way there."""
+    if not isinstance(error, OSError):
+        return str(error)
+    file = str(error.filename or "")
+    where = "" if not file or file in name or is_staged(file) else f"{file}: "
+    return f"{name}: {where}{error.strerror}"

@@ -38,6 +38,11 @@ def staged_name(path: str) -> str:
     return f"{_above(folder).rstrip('/')}/{name}"
 
 
+def is_staged(path: str) -> bool:
+    """Whether a path is one that `staged_name` gives."""
+    return os.path.basename(path).startswith(f"{_STAGED}.")
+
+
 def backup_name(path: str, by_pattern: bool = False) -> str:
     """Name the next backup of a file: beside it, or above a folder that is read by pattern, as one in ``.d`` is."""
     folder, name = os.path.split(path)

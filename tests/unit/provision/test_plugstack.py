@@ -103,3 +103,8 @@ def test_plugin_folders_that_include_each_other_or_hold_no_files_are_read(debian
     (folder / "pyxis.conf").write_text(PYXIS)
     (line,) = read_plugstack("/etc/slurm/plugstack.conf", str(debian.root))
     assert line.words == tuple(PYXIS.split())
+
+
+def test_a_runtime_that_is_asked_for_and_not_there_is_said_to_be_so(debian: Machine) -> None:
+    with pytest.raises(NotHere, match=r"has no line of Pyxis; install Pyxis, or choose another"):
+        plugstack_steps(debian.conf, HOME, "pyxis")
