@@ -38,7 +38,9 @@ _WIDEST = 120
 @click.command()
 @click.argument("names", nargs=-1, metavar="[CHECK]...")
 @click.option("--node", "node_set", metavar="NODESET", help="Run on these nodes, as n[1-3,7], and compare them.")
-@click.option("--by", type=click.Choice(["srun", "ssh"]), help="How to reach nodes; nccl.apply_by unless given.")
+@click.option(
+    "--by", type=click.Choice(["srun", "ssh"]), help="With --node, how to reach them; nccl.apply_by unless given."
+)
 @click.option("--fix", "is_fixing", is_flag=True, help="Run the commands that do no harm, and look again.")
 @click.option("--live", "is_live", is_flag=True, help="Also run a short job, and see what its task gets.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: docs/doctor.md has its keys.")
@@ -54,7 +56,7 @@ def doctor(
     page: bool,
     line: bool,
 ) -> None:
-    """Find out what is wrong: all CHECKs, or these.
+    """Find out what is wrong, by all checks or by the CHECKs that are named (docs/doctor.md has them).
 
     Looks at this node, the shared file system, Slurm's settings, containers, NCCL and metrics, and says of each trouble
     why it counts and which command mends it. Takes some seconds at most, whatever hangs; with --node or --live longer.

@@ -45,16 +45,18 @@ _FAILURES_SHOWN_S = 7 * 24 * 3600.0
 def _import_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that import and sync share."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Say what would be done, by the registry's word, and do nothing."),
+        click.option("--dry-run", is_flag=True, help="Ask the registry, say what would be done, and do nothing."),
         click.option("--background", is_flag=True, help="Return at once; see: slurm-fsx containers status --watch."),
-        click.option("--force", is_flag=True, help="Replace what is there, imported by this or not, changed or not."),
+        click.option("--force", is_flag=True,
+                     help="Replace images that are there, unchanged ones and files of yours, too."),
         click.option("--with", "importer", type=click.Choice(IMPORTERS), default="auto", show_default=True,
-                     help="What does it; enroot where it is installed."),
+                     help="What imports; with auto, enroot where it is installed, else skopeo."),
         click.option("--insecure-http", is_flag=True,
                      help="Speak plain HTTP, and send passwords over it: for a registry on this machine."),
         click.option("--arch", "architecture", type=click.Choice(["auto", "amd64", "arm64"]),
-                     help="The nodes' processors; containers.architecture without it."),
-        click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="How many at a time; containers.jobs."),
+                     help="The nodes' processors; containers.architecture unless given."),
+        click.option("--jobs", type=click.IntRange(1, 64), metavar="N",
+                     help="How many images at a time; containers.jobs unless given."),
     ):  # fmt: skip
         command = option(command)
     return command
