@@ -81,7 +81,7 @@ class File:
         what = _differences(found, self.data, self.mode, (uid, gid))
         if found.state in ours:
             return Change(f"update {self.path} ({what})", diff)
-        if self._is_older(found):
+        if not ours and self._is_older(found):
             return Change(f"replace {self.path}, from an older release, with a backup", diff)
         whose = "changed by hand since" if ours else "not written by us"
         return Change(f"{self.path} is {whose} ({what})", diff, KEPT)

@@ -204,3 +204,12 @@ def test_a_file_that_something_else_has_brought_up_to_date_is_still_ours(machine
     assert said(machine.apply(File("/etc/motd", "two\n"))) == []
     assert machine.undo().of("kept") == []
     assert machine.tree() == before
+
+
+def test_ours_that_was_changed_by_hand_is_not_taken_for_an_older_release_s(machine: Machine) -> None:
+    file = File("/etc/unit", "# of ours\none\n", recognises="of ours")
+    machine.write("/etc/unit", "# of ours\nzero\n")
+    assert said(machine.apply(file)) == [("changed", "file /etc/unit")]
+    machine.write("/etc/unit", "# of ours\nby hand\n")
+    assert said(machine.apply(file)) == [("kept", "file /etc/unit")]
+    assert machine.read("/etc/unit") == "# of ours\nby hand\n"
