@@ -26,7 +26,7 @@ _PROGRAM = re.compile(r"[-@:+!|]*\S*/(prometheus-)?node[_-]exporter(\s|$)")
 """The start of a command line that takes one more option at its end. Source: systemd.service(5), ExecStart."""
 
 _METRICS = re.compile(r"\.?slurm_fsx_\w+\.prom(\.|$)")
-_UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _DEFAULTS = ("/etc/default/", "/etc/sysconfig/")
 _DROP_IN = "50-slurm-fsx.conf"
 
@@ -39,7 +39,7 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         root: The root folder of the machine.
     """
     below = root.rstrip("/")
-    unit, path = _find_unit(below)
+    unit, path = find_unit(below)
     if not path:
         return []
     drop_ins = matching(f"/etc/systemd/system/{unit}.d/*.conf", root)
@@ -99,9 +99,10 @@ def remove_metrics(folder: str, wanted: Callable[[str], bool]) -> None:
         os.close(fd)
 
 
-def _find_unit(below: str) -> tuple[str, str]:
+def find_unit(below: str = "") -> tuple[str, str]:
+    """Give node_exporter's unit and the path of its file, both empty where it has none."""
     for unit in UNITS:
-        for place in _UNIT_FOLDERS:
+        for place in UNIT_FOLDERS:
             if os.path.isfile(f"{below}{place}/{unit}"):
                 return unit, f"{place}/{unit}"
     return "", ""

@@ -27,7 +27,7 @@ from ...files import read_trusted
 from ...node.journal import printable
 from ...programs import StopSign
 from .progress import STYLES, choose_display
-from .text import complain, date, explain, load_config, print_table, size
+from .text import complain, date, explain, load_config, open_store, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,7 +104,7 @@ def status(watch: bool, is_all: bool, as_json: bool) -> None:
     done, unchanged, kept, failed, died); done_bytes, total_bytes (0 if unknown); host and pid; started_s and
     updated_s, in seconds since 1970; text.
     """
-    store = Store(load_config().config.below_fsx("containers"))
+    store = open_store(load_config().config)
 
     def read() -> list[ImportState]:
         return [state for state in read_states(store) if is_all or not _is_past(state, time.time())]
@@ -156,7 +156,7 @@ def _bring(
 ) -> None:
     snapshot = load_config()
     config = snapshot.config
-    store = Store(config.below_fsx("containers"))
+    store = open_store(config)
     jobs = min(jobs or config["containers.jobs"], max(len(names), 1))
     options = ImportOptions(
         architecture=architecture or config["containers.architecture"],

@@ -18,7 +18,7 @@ PYXIS = "required /usr/lib/slurm/spank_pyxis.so container_scope=job\n"
 def order(machine: Machine) -> list[str]:
     """Give what Slurm would load, in order."""
     found = []
-    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root):
+    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root).lines:
         name = line.plugin.rpartition("/")[2]
         found.append(f"{name} {line.option('line', '')} {line.option('container_scope', '')}".strip())
     return found
@@ -101,7 +101,7 @@ def test_plugin_folders_that_include_each_other_or_hold_no_files_are_read(debian
     (folder / "folder.conf").mkdir()
     os.mkfifo(folder / "fifo.conf")
     (folder / "pyxis.conf").write_text(PYXIS)
-    (line,) = read_plugstack("/etc/slurm/plugstack.conf", str(debian.root))
+    (line,) = read_plugstack("/etc/slurm/plugstack.conf", str(debian.root)).lines
     assert line.words == tuple(PYXIS.split())
 
 
