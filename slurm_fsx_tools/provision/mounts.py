@@ -80,6 +80,21 @@ def mounted_at(path: str, known: Sequence[Mount] | None = None) -> Mount | None:
     return next((mount for mount in reversed(mounts) if mount.point == (path.rstrip("/") or "/")), None)
 
 
+def mounted_for(root: str) -> Mount | None:
+    """Give the mount at a folder, or at what it is a link to, or the shared file system that it is a folder of."""
+    for path in (root, os.path.join(os.path.dirname(root), os.readlink(root)) if _is_link(root) else root):
+        mount = mount_of(path)
+        if mount is not None and (mount.point == path or (mount.point != "/" and not mount.is_local)):
+            return mount
+    return None
+
+
+def _is_link(path: str) -> bool:
+    """Whether a path is a symbolic link; one that is on a mount is not looked at: that may hang."""
+    mount = mount_of(path)
+    return (mount is None or mount.point == "/") and os.path.islink(path)
+
+
 def is_shared(path: str) -> bool:
     """Whether other machines may see a path, too, as far as its file system's kind tells; the path may be missing."""
     mount = mount_of(os.path.realpath(path))

@@ -18,7 +18,6 @@ OURS = "spank_slurm_fsx"
 AUTO = "auto"
 RUNTIMES = (AUTO, "pyxis", "bwrap", "enroot")
 
-_DEPTH = 10
 DEFAULT_SCOPE = "global"
 """Pyxis's own, where its line does not say container_scope."""
 
@@ -101,24 +100,25 @@ def plugstack_path(conf: SlurmConf) -> str:
 def read_plugstack(path: str, root: str = "/") -> Plugstack:
     """Read plugstack.conf, with what it includes. Source: spank(8)."""
     found = Plugstack(path, [], [], [])
-    _read(found, path, root, "", 0)
+    _read(found, path, root, "")
     return found
 
 
-def _read(found: Plugstack, path: str, root: str, pattern: str, depth: int) -> None:
-    try:
-        with open(f"{root.rstrip('/')}{path}", errors="surrogateescape") as file:
-            rows = [line.partition("#")[0].split() for line in file]
-    except FileNotFoundError:
+def _read(found: Plugstack, path: str, root: str, pattern: str) -> None:
+    """Read a file once, so that no include leads round in circles; what a pattern names may be a folder, or a FIFO."""
+    place = f"{root.rstrip('/')}{path}"
+    if path in found.files or not os.path.isfile(place):
         return
+    with open(place, errors="surrogateescape") as file:
+        rows = [line.partition("#")[0].split() for line in file]
     found.files.append(path)
     for number, words in enumerate(rows, start=1):
         if len(words) >= 2 and words[0].lower() == "include":
             inner = os.path.join(os.path.dirname(path), words[1])
             names = matching(inner, root)
             found.includes.append(Include(path, number, words[1], inner, tuple(names)))
-            for name in names if depth < _DEPTH else ():
-                _read(found, name, root, inner, depth + 1)
+            for name in names:
+                _read(found, name, root, inner)
         elif len(words) >= 2:
             found.lines.append(PluginLine(path, number, tuple(words), pattern))
 
@@ -140,7 +140,9 @@ def plugstack_steps(conf: SlurmConf, home: str, runtime: str = AUTO) -> list[Ste
     if pyxis is not None and runtime in (AUTO, "pyxis"):
         return _around(pyxis, plugin)
     chosen = runtime if runtime != AUTO else _installed_runtime()
-    if chosen in (AUTO, "pyxis"):
+    if chosen == "pyxis":
+        raise NotHere(f"{path} has no line of Pyxis", hint="install Pyxis, or choose another --runtime")
+    if chosen == AUTO:
         raise NotHere(
             f"{path} has no line of Pyxis, and neither enroot nor bubblewrap is installed",
             hint="install Pyxis, or bubblewrap and squashfuse, and run this again",
@@ -158,8 +160,8 @@ def _around(pyxis: PluginLine, plugin: str) -> list[Step]:
         if _BEFORE < name < _AFTER and glob_name in ("*", "*.conf"):
             header = "# Written by slurm-fsx setup. Slurm reads this folder's files in alphabetical order: {}.\n"
             return [
-                File(f"{folder}/{_BEFORE}", f"{header.format('before ' + name)}{before}\n"),
-                File(f"{folder}/{_AFTER}", f"{header.format('after ' + name)}{after}\n"),
+                File(f"{folder}/{_BEFORE}", f"{header.format('before ' + name)}{before}\n", by_pattern=True),
+                File(f"{folder}/{_AFTER}", f"{header.format('after ' + name)}{after}\n", by_pattern=True),
             ]
     theirs = rf"\b{PYXIS}\b"
     return [
