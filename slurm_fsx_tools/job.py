@@ -6,8 +6,10 @@ Source: Slurm Prolog and Epilog Guide, and what slurmd 22.05, 24.11 and 26.05 we
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from .values import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 

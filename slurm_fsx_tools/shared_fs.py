@@ -6,17 +6,18 @@ a child; where it does not answer in time it is left behind, and nobody looks ag
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import time
-from typing import TYPE_CHECKING, Any
 
+from . import json_text
 from .errors import DeadlineExceeded, SharedFsUnavailable, SlurmFsxError
+from .signals import SIGKILL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 
 class SharedFs:
@@ -73,7 +74,7 @@ def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
     finally:
         os.close(reader)
     if answer is None:
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, SIGKILL)
         os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
         raise DeadlineExceeded(f"there was no answer within {timeout_s:g} s", hint="see what hangs")
     os.waitpid(child, 0)
@@ -99,7 +100,7 @@ def unpack(data: bytes) -> Any:
     """Give what the function returned, or raise what it raised."""
     if not data:
         raise SlurmFsxError("what was asked apart ended without an answer", hint="see the log for a crash")
-    answer = json.loads(data)
+    answer = json_text.loads(data)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["text"], answer["path"])
     if "error" in answer:
@@ -123,7 +124,7 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
             answer = {"error": error.message, "hint": error.hint}
         except Exception as error:  # the parent must hear of it: this process has nobody else to tell
             answer = {"error": f"{type(error).__name__}: {error}", "hint": "report this: the program is wrong"}
-        data = json.dumps(answer).encode()
+        data = json_text.dumps(answer)
         while data:
             data = data[os.write(writer, data) :]
     finally:

@@ -85,7 +85,7 @@ def make_plan(
         if targets != wanted:
             act, why = "label", "Slurm's labels are others"
             if targets is None:
-                act, why = ("mend", "the file is broken, or not ours") if there else ("add", "it never ran a prolog")
+                act, why = ("mend", "the file is broken, or not ours") if there else ("add", "it has no file")
             changes.append(Change(node.name, act, why, wanted))
     vanished = vanished_nodes(known, files, cluster)
     doubted: list[str] = []

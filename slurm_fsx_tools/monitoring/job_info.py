@@ -8,11 +8,11 @@ the job is gone, and a later prolog or epilog removes its file.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ..files import remove
 from .metrics_file import GAUGE, SUFFIX, Family, Sample, open_metrics_folder, remove_metrics, write_metrics
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
 from ..files import read_trusted
-from .plugstack import PYXIS, plugstack_path, read_plugstack
+from .plugstack import plugstack_path, read_plugstack
 from .slurm_conf import check_slurm_conf, matching
 from .steps import File, Folder, Line, Link, Withheld
 
@@ -151,7 +151,7 @@ def empty_patterns(conf: SlurmConf) -> list[str]:
 def warnings(conf: SlurmConf) -> list[str]:
     """Say what in slurm.conf would hurt jobs, and is not ours to change."""
     found = []
-    pyxis = any(PYXIS in line.plugin for line in read_plugstack(plugstack_path(conf), conf.root))
+    pyxis = read_plugstack(plugstack_path(conf), conf.root).pyxis is not None
     task_prolog = conf.get("TaskProlog")
     if pyxis and task_prolog:
         found.append(

@@ -18,7 +18,7 @@ DEBIAN_FOLDER = "/var/lib/prometheus/node-exporter"
 """What Debian's package reads without being told."""
 
 _OPTION = re.compile(r"--collector\.textfile\.directory[= ]\"?([^\s\"']+)")
-_UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _DEFAULTS = ("/etc/default/", "/etc/sysconfig/")
 _DROP_IN = "50-slurm-fsx.conf"
 
@@ -31,7 +31,7 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         root: The root folder of the machine.
     """
     below = root.rstrip("/")
-    unit, path = _find_unit(below)
+    unit, path = find_unit(below)
     if not path:
         return []
     drop_ins = matching(f"/etc/systemd/system/{unit}.d/*.conf", root)
@@ -71,9 +71,10 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
     ]
 
 
-def _find_unit(below: str) -> tuple[str, str]:
+def find_unit(below: str = "") -> tuple[str, str]:
+    """Give node_exporter's unit and the path of its file, both empty where it has none."""
     for unit in UNITS:
-        for place in _UNIT_FOLDERS:
+        for place in UNIT_FOLDERS:
             if os.path.isfile(f"{below}{place}/{unit}"):
                 return unit, f"{place}/{unit}"
     return "", ""

@@ -63,7 +63,7 @@ def forget(site: Site) -> None:
     for file in targets(site).glob("*.json"):
         file.unlink()
     for node in site.cluster.nodes.values():
-        node.path("/run/slurm-fsx/silent-exporters").unlink(missing_ok=True)
+        node.path("/run/slurm-fsx/registration.json").unlink(missing_ok=True)
     (site.cluster.head.path("/var/lib/slurm-fsx/monitoring/targets.json")).unlink(missing_ok=True)
 
 
@@ -141,6 +141,7 @@ def test_a_drained_or_silent_node_stays_a_target_whose_alert_fires(site: Site, p
 
 
 def test_a_node_that_is_powered_down_goes_and_comes_back(site: Site, prometheus: Prometheus) -> None:
+    site.srun("--nodelist=n2")
     assert sync(site).returncode == 0
     site.cluster.wait_until(lambda: prometheus.up() == {"n1", "n2"}, "both nodes up in Prometheus")
     cluster = site.cluster
@@ -156,7 +157,9 @@ def test_a_node_that_is_powered_down_goes_and_comes_back(site: Site, prometheus:
     # -b: as after a boot.
     cluster.nodes["n2"].start_daemon("slurmd", ["slurmd", "-D", "-b", "-N", "n2"])
     cluster.wait_until_idle()
+    # It has kept its /run, and with that what it remembers of its registration: here nobody but sync can help.
     site.srun("--nodelist=n2")
+    assert sync(site).returncode == 0
     cluster.wait_until(lambda: prometheus.up() == {"n1", "n2"}, "n2 back in Prometheus")
 
 

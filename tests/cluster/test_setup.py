@@ -20,7 +20,7 @@ from .conftest import COMMAND, SYSTEM, make_pyxis
 
 # Of others: daemons' state, logs, sockets.
 STRANGE = ("/run/munge", "/run/slurm", "/var/log", "/var/spool", "/var/lib/munge", "/run/lock")
-PLACES = ("/etc", "/fsx", "/run", "/var/lib", "/usr/local/bin")
+PLACES = ("/etc", "/fsx", "/run", "/var/lib", "/usr/local/bin", "/usr/local/share")
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,9 @@ def test_no_job_fails_or_mixes_versions_while_nodes_are_upgraded(cluster: Cluste
                 command = [f"{HOME}/bin/slurm-fsx", "setup", "upgrade", "/fsx/0.2.0.tar.gz"]
             done = cluster.run_on(name, command)
             assert done.returncode == 0, done.stderr
+        # This one starts after the switch; those above, at any moment of it.
+        jobs.append(cluster.sbatch(script, "--nodes=2", "--ntasks-per-node=1", "--overcommit"))
+        cluster.wait(jobs[-1])
     ran = []
     for job in jobs:
         assert cluster.wait(job) == "COMPLETED", cluster.report()

@@ -25,7 +25,13 @@ STALE = 3
 
 
 @click.command()
-@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Who reaches it may read it.")
+@click.option(
+    "--listen",
+    default=LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it listens; whoever reaches that may read all of it.",
+)
 @click.option(
     "--interval",
     "interval_s",

@@ -24,7 +24,7 @@ _RECONFIGURE_TIMEOUT_S = 60.0
 def uninstall(dry_run: bool, what: tuple[str, ...]) -> None:
     """Take back what set-up has done on this machine, and nothing else.
 
-    WHAT is head, node, hooks, prometheus, ...; all that was set up without it. Files come back as they were before;
+    WHAT is head, node, hooks, prometheus or cloudwatch; without it, all of them. Files come back as they were before;
     those that were changed by hand since are kept and named, and so are folders that are not empty: no image, data set
     or log is ever removed. Running jobs keep what they have.
 

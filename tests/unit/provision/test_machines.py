@@ -14,7 +14,7 @@ from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.errors import SharedFsUnavailable, SlurmFsxError
 from slurm_fsx_tools.provision.compute_node import compute_node_steps, wait_until_mounted
 from slurm_fsx_tools.provision.head_node import NotMounted, check_mounted, head_node_steps
-from slurm_fsx_tools.provision.installation import Installation
+from slurm_fsx_tools.provision.installation import SHELLS, Installation
 from slurm_fsx_tools.provision.steps import Outcome, Record, plan
 from slurm_fsx_tools.shared_fs import SharedFs
 
@@ -55,6 +55,16 @@ def test_users_can_write_to_their_folders_alone(parallelcluster: Machine, instal
     assert {path for path, mode in modes.items() if mode == 0o1777} == FOR_USERS
     assert {path for path, mode in modes.items() if mode == 0o755} == FOR_ROOT
     assert len(modes) == len(FOR_USERS | FOR_ROOT)
+
+
+@pytest.mark.parametrize("path", SHELLS)
+def test_man_and_shells_find_what_is_theirs_through_upgrades(
+    path: str, debian: Machine, installation: Installation, checkout: Path
+) -> None:
+    set_up_head(debian, installation)
+    target = os.readlink(debian.path(path))
+    assert target == f"{installation.share}/{SHELLS[path]}"
+    assert (checkout / "share" / SHELLS[path]).is_file()
 
 
 def test_a_head_node_gets_scripts_and_the_list_of_images_and_gives_them_back(

@@ -16,7 +16,7 @@ PYXIS = "required /usr/lib/slurm/spank_pyxis.so container_scope=job\n"
 def order(machine: Machine) -> list[str]:
     """Give what Slurm would load, in order."""
     found = []
-    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root):
+    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root).lines:
         name = line.plugin.rpartition("/")[2]
         found.append(f"{name} {line.option('line', '')} {line.option('container_scope', '')}".strip())
     return found
