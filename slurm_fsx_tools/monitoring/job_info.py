@@ -28,7 +28,7 @@ def job_info_metrics(job: Job, gpus: list[Gpu], facts: Mapping[str, str], now_s:
     """Give a job's metrics on this node.
 
     Args:
-        job: The job; what Slurm 22.05 does not tell a prolog, the name and the account, is an empty label.
+        job: The job; what Slurm does not tell a prolog, such as the name, is an empty label.
         gpus: Its GPUs here.
         facts: `JobEnv.facts`.
         now_s: Seconds since 1970: when the job came to this node.

@@ -118,6 +118,10 @@ def with_pyxis(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> 
         theirs.mkdir()
         options = "" if Pyxis.from_environment() else " data=/var/lib/standin mount=/fsx/nccl"
         (theirs / "pyxis.conf").write_text(f"required {PYXIS} container_scope=job{options}\n")
+        for name in cluster.nodes:  # slurmd loads Pyxis at its start, and makes its folder in /run then
+            cluster.slurmd(name).stop()
+            cluster.start_slurmd(name)
+        cluster.wait_until_idle()
         yield cluster
 
 
