@@ -150,6 +150,11 @@ def plugstack_steps(conf: SlurmConf, home: str, runtime: str = AUTO) -> list[Ste
     return [Line(path, f"{plugin} runtime={chosen}", replaces=rf"{OURS}\.so", key="plugin")]
 
 
+def is_plugin_step(name: str) -> bool:
+    """Whether a step of this name, as a record has it, has Slurm load the plugin."""
+    return name.endswith((": plugin", ": before Pyxis", ": after Pyxis", f"/{_BEFORE}", f"/{_AFTER}"))
+
+
 def _around(pyxis: PluginLine, plugin: str) -> list[Step]:
     scope = f"container_scope={pyxis.option('container_scope', DEFAULT_SCOPE)}"
     before, after = f"{plugin} line=before {scope}", f"{plugin} line=after {scope}"

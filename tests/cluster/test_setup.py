@@ -136,6 +136,13 @@ def test_with_pyxis_our_lines_stand_around_its_own_and_a_job_gets_its_image(with
     both = with_pyxis.srun("--nodes=2", "--container-name=pytorch", "env")
     assert both.stdout.count("IMAGE=24.03") == 2, both.stderr + with_pyxis.report()
     with_pyxis.wait_until_idle()
+    job = with_pyxis.sbatch("#!/bin/sh\n#SBATCH --container-name=pytorch\nsleep 300\n")
+    with_pyxis.wait_until(lambda: "mixed" in "".join(with_pyxis.node_states().values()), "the job running")
+    refused = with_pyxis.run_on("head", [COMMAND, "setup", "uninstall"])
+    assert refused.returncode == 1
+    assert f"jobs run ({job.id}): without the plugin" in refused.stderr
+    with_pyxis.run_on("head", ["scancel", str(job.id)])
+    with_pyxis.wait_until_idle()
     for node in (*with_pyxis.nodes.values(), with_pyxis.head):
         setup(with_pyxis, node.name, "uninstall")
     assert [path.name for path in (with_pyxis.slurm_etc / "plugstack.conf.d").iterdir()] == ["pyxis.conf"]

@@ -20,6 +20,7 @@ CONNECTION_S = 20.0
 """How long a visitor has to ask and to read."""
 
 MOST_CONNECTIONS = 64
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src '{STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -123,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def _answer(self) -> None:
+        if not self._is_asked_as_itself():
+            self._send(_plain("Ask for localhost, or 127.0.0.1.", HTTPStatus.MISDIRECTED_REQUEST))
+            return
         path = self.path.partition("?")[0]
         if path == "/healthz":
             is_fresh = time.monotonic() < self.server.fresh_until_s
@@ -130,6 +134,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             document = self.server.documents.get(path) or _plain("There is no such page.", HTTPStatus.NOT_FOUND)
         self._send(document)
+
+    def _is_asked_as_itself(self) -> bool:
+        """Whether a server on loopback is asked by loopback's names.
+
+        A browser also asks by a name of its page's choosing that was made to mean 127.0.0.1, and shows that page the
+        answer (DNS rebinding).
+        """
+        if self.server.server_name not in _LOOPBACK:
+            return True
+        host = self.headers.get("Host", "localhost").strip().lower()
+        return host.rpartition(":")[0].strip("[]") in _LOOPBACK or host.strip("[]") in _LOOPBACK
 
     def _refuse(self) -> None:
         self._send(_plain("Only GET and HEAD.", HTTPStatus.METHOD_NOT_ALLOWED), {"Allow": "GET, HEAD"})

@@ -69,7 +69,7 @@ TASK_PROLOG_TWICE = Trouble(
     "scontrol reconfigure",
 )
 NO_TIME_LIMIT = Trouble(
-    WARNING,
+    NOTE,
     "{setting} is not set.",
     "Slurm waits for ever for a prolog or epilog that hangs, ours or another one. Ours end within "
     "prolog.deadline, {deadline:g} s. Write {setting}=60 or more into {conf}, then run the command.",

@@ -26,10 +26,10 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def ask(server: Server, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
+def ask(server: Server, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
     try:
-        connection.request(method, path)
+        connection.request(method, path, headers=headers)
         response = connection.getresponse()
         return response.status, dict(response.getheaders()), response.read()
     finally:
@@ -61,6 +61,17 @@ def test_what_is_not_there_or_not_allowed_is_said(server: Server, method: str, p
     assert code == status
     assert bool(body) == (method != "HEAD")
     assert headers.get("Allow") == ("GET, HEAD" if status == 405 else None)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("localhost:8674", 200), ("LOCALHOST", 200), ("127.0.0.1:9999", 200), ("[::1]:8674", 200), ("::1", 200)),
+        *(("evil.example", 421), ("evil.example:8674", 421), ("localhost.evil.example", 421), ("127.0.0.1.nip", 421)),
+    ],
+)
+def test_on_loopback_a_page_from_elsewhere_is_told_nothing(server: Server, host: str, status: int) -> None:
+    assert ask(server, "GET", "/", Host=host)[0] == status
 
 
 def test_before_anything_is_known_prometheus_is_told_to_keep_what_it_has() -> None:

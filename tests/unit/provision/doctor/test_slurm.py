@@ -54,7 +54,7 @@ def test_settings_that_leave_room_are_well(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "severity", "said"),
     [
-        pytest.param("prologepilogtimeout", "65534", WARNING, "PrologEpilogTimeout is not set", id="no-limit"),
+        pytest.param("prologepilogtimeout", "65534", NOTE, "PrologEpilogTimeout is not set", id="no-limit"),
         pytest.param("prologepilogtimeout", "8 sec", PROBLEM, "PrologEpilogTimeout is 8 s", id="too-short"),
         pytest.param("prologtimeout", "5 sec", PROBLEM, "PrologTimeout is 5 s", id="too-short-of-25.05"),
         pytest.param("batchstarttimeout", "9 sec", WARNING, "BatchStartTimeout is 9 s", id="batch"),
