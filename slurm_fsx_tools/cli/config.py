@@ -11,11 +11,13 @@ from ..config.model import SETTINGS
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..config.source import load_config
+from ..errors import ConfigError
+from .lazy import Group
 
 _UNITS = {"seconds": " Seconds.", "days": " Days.", "size": " Bytes; 500 GiB is understood too."}
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show and check the configuration."""
 
@@ -23,7 +25,10 @@ def config() -> None:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the values as a JSON object.")
 def show(as_json: bool) -> None:
-    """Print every key with its value, its default and its meaning, as YAML that can be used as it is."""
+    """Print every key, its value and its meaning.
+
+    It is YAML that can be used as it is.
+    """
     path = config_path(os.environ)
     values = load_config(path).as_dict()
     if as_json:
@@ -47,11 +52,14 @@ def show(as_json: bool) -> None:
 @config.command()
 @click.argument("path", required=False, type=click.Path())
 def check(path: str | None) -> None:
-    """Check the configuration at PATH, or the one in use; as root, also compile it for the next prolog.
+    """Check the configuration, or the one at PATH.
 
-    Exits with 2, and says file, line and key of every mistake, if it cannot be used.
+    As root, the one in use is also compiled for the next prolog. Exits with 2, and says file, line and key of every
+    mistake, if it cannot be used.
     """
     used = config_path(os.environ)
+    if path is not None and not os.path.exists(path):
+        raise ConfigError(f"{path} is missing", hint="slurm-fsx config show prints one to begin with")
     load_config(path or used)
     if not os.path.exists(path or used):
         click.echo(f"{path or used} is absent: the defaults are in use")
