@@ -1,4 +1,4 @@
-"""Groups of commands: a mistyped command is answered by the nearest, and a lazy one is imported when it is asked for."""
+"""Groups of commands: a mistyped command is answered by the nearest, and a module is imported when it is needed."""
 
 from __future__ import annotations
 

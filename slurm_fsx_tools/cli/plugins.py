@@ -30,7 +30,8 @@ def plugins() -> None:
 def list_plugins(as_json: bool) -> None:
     """List the active plugins and their hooks.
 
-    Says where each plugin comes from, and what each hook would call, in order. Exits with 1 if a plugin could not be loaded; the prolog would skip it.
+    Says where each plugin comes from, and what each hook would call, in order. Exits with 1 if a plugin could not be
+    loaded; the prolog would skip it.
     """
     failures: list[str] = []
     snapshot = load_snapshot(config_path(os.environ))

@@ -111,8 +111,55 @@ def second(first: Unpacked, tmp_path_factory: pytest.TempPathFactory) -> Unpacke
     return first.copy(tmp_path_factory.mktemp("second"), "0.2.0")
 
 
+@pytest.fixture(scope="session")
+def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all tests install into: its path stands in what is installed, and copies are put back there."""
+    folder = tmp_path_factory.mktemp("installed")
+    folder.chmod(0o755)
+    return folder / "opt"
+
+
 @pytest.fixture
-def prefix(tmp_path: Path) -> Path:
-    """Where the link is to be."""
-    (tmp_path / "opt").mkdir()
-    return tmp_path / "opt/slurm-fsx"
+def prefix(opt: Path) -> Path:
+    """Where the link is to be, with nothing there."""
+    return empty(opt)
+
+
+@pytest.fixture(scope="session")
+def with_first(opt: Path, first: Unpacked) -> Path:
+    """A copy of what the installation of `first` leaves."""
+    done = first.install(empty(opt))
+    assert done.returncode == 0, done.stderr
+    return opt.rename(opt.with_name("first"))
+
+
+@pytest.fixture(scope="session")
+def with_both(opt: Path, with_first: Path, second: Unpacked) -> Path:
+    """A copy of what the installation of `second` over `first` leaves."""
+    done = second.install(restore(with_first, opt))
+    assert done.returncode == 0, done.stderr
+    return opt.rename(opt.with_name("both"))
+
+
+@pytest.fixture
+def installed(opt: Path, with_first: Path) -> Path:
+    """The prefix, where `first` is installed."""
+    return restore(with_first, opt)
+
+
+@pytest.fixture
+def upgraded(opt: Path, with_both: Path) -> Path:
+    """The prefix, where `second` is installed over `first`."""
+    return restore(with_both, opt)
+
+
+def empty(opt: Path) -> Path:
+    shutil.rmtree(opt, ignore_errors=True)
+    opt.mkdir()
+    return opt / "slurm-fsx"
+
+
+def restore(copy: Path, opt: Path) -> Path:
+    shutil.rmtree(opt, ignore_errors=True)
+    subprocess.run(["cp", "-a", copy, opt], check=True)
+    return opt / "slurm-fsx"

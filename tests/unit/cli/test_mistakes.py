@@ -39,7 +39,7 @@ def test_a_mistyped_command_is_answered_by_the_nearest(run: Run, mistyped: list[
     assert meant in said
 
 
-@pytest.mark.parametrize("written", ["abc", "4711_3", "0", "99999999999", "١"])
+@pytest.mark.parametrize("written", ["abc", "4711_3", "0", "99999999999", "\u0661"])
 def test_what_is_no_job_id_is_told_where_one_is_found(run: Run, written: str) -> None:
     code, said = run("job", written)
     assert code == 2
