@@ -28,7 +28,9 @@ install() {
 
 install || whole=no
 # Also by a version that the node's image brings: better than none.
-[ -x "$command" ] && "$command" setup node --wait 120 "$@" || whole=no
+if [ ! -x "$command" ] || ! "$command" setup node --wait 120 "$@"; then
+	whole=no
+fi
 [ "$whole" = yes ] ||
 	logger --tag slurm-fsx --stderr "this node was not set up whole by $archive: see the log of OnNodeConfigured"
 exit 0

@@ -94,9 +94,9 @@ def head(
         set_up_cloudwatch(HEAD, dry_run=dry_run, force=force)
     if outcome is None:
         return
-    finish(outcome)
     if images:
         _start_download(installation)
+    finish(outcome)
 
 
 def _set_up_prometheus(config: Config, outcome: Outcome | None, *, force: bool) -> None:

@@ -34,6 +34,9 @@ def place(folder: str, prefix: str, python: str | None, without_plugin: bool) ->
     if done.note:
         click.echo(f"slurm-fsx: {done.note}", err=True)
     _tell(done, prefix)
+    if not done.before:
+        command = f"{prefix}/bin/slurm-fsx setup"
+        click.echo(f"next: {command} head, then {command} hooks; or on a compute node: {command} node", err=True)
 
 
 @click.command()

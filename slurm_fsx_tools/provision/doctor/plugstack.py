@@ -28,7 +28,8 @@ _UNSET = ("(null)", "")
 NO_PLUGIN = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin.",
-    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.",
+    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment. A "
+    "file that nodes share is the head node's: slurm-fsx setup head there.",
     "slurm-fsx setup node",
     _SPANK,
 )
