@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -53,6 +55,13 @@ class Unpacked:
         archive = pack(self.folder, folder / f"{self.id}.tar.gz")
         Path(f"{archive}.sha256").write_text(f"{sum_file(str(archive))}  {archive.name}\n")
         return archive
+
+
+class Copy(NamedTuple):
+    """A copy of a folder with installations, and how long the last of them took."""
+
+    folder: Path
+    took_s: float
 
 
 def run(prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -126,29 +135,33 @@ def prefix(opt: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def with_first(opt: Path, first: Unpacked) -> Path:
-    """A copy of what the installation of `first` leaves."""
+def with_first(opt: Path, first: Unpacked) -> Copy:
+    """What the installation of `first` leaves."""
+    begun = time.monotonic()
     done = first.install(empty(opt))
+    took_s = time.monotonic() - begun
     assert done.returncode == 0, done.stderr
-    return opt.rename(opt.with_name("first"))
+    return Copy(opt.rename(opt.with_name("first")), took_s)
 
 
 @pytest.fixture(scope="session")
-def with_both(opt: Path, with_first: Path, second: Unpacked) -> Path:
-    """A copy of what the installation of `second` over `first` leaves."""
+def with_both(opt: Path, with_first: Copy, second: Unpacked) -> Copy:
+    """What the installation of `second` over `first` leaves."""
+    begun = time.monotonic()
     done = second.install(restore(with_first, opt))
+    took_s = time.monotonic() - begun
     assert done.returncode == 0, done.stderr
-    return opt.rename(opt.with_name("both"))
+    return Copy(opt.rename(opt.with_name("both")), took_s)
 
 
 @pytest.fixture
-def installed(opt: Path, with_first: Path) -> Path:
+def installed(opt: Path, with_first: Copy) -> Path:
     """The prefix, where `first` is installed."""
     return restore(with_first, opt)
 
 
 @pytest.fixture
-def upgraded(opt: Path, with_both: Path) -> Path:
+def upgraded(opt: Path, with_both: Copy) -> Path:
     """The prefix, where `second` is installed over `first`."""
     return restore(with_both, opt)
 
@@ -159,7 +172,7 @@ def empty(opt: Path) -> Path:
     return opt / "slurm-fsx"
 
 
-def restore(copy: Path, opt: Path) -> Path:
+def restore(copy: Copy, opt: Path) -> Path:
     shutil.rmtree(opt, ignore_errors=True)
-    subprocess.run(["cp", "-a", copy, opt], check=True)
+    subprocess.run(["cp", "-a", copy.folder, opt], check=True)
     return opt / "slurm-fsx"

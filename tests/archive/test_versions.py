@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Unpacked
+from .conftest import Copy, Unpacked
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Running = Callable[[Path], str]
@@ -97,15 +97,12 @@ def test_a_spoilt_version_is_not_rolled_back_to(first: Unpacked, upgraded: Path,
 
 @pytest.mark.parametrize("moments", [pytest.param(3, id="some"), pytest.param(24, id="many", marks=pytest.mark.slow)])
 def test_an_installation_killed_at_any_moment_leaves_what_ran(
-    second: Unpacked, installed: Path, running: Running, moments: int
+    second: Unpacked, installed: Path, with_first: Copy, running: Running, moments: int
 ) -> None:
-    begun = time.monotonic()
-    second.install(installed.with_name("measured"))
-    whole_s = time.monotonic() - begun
     killed = 0
     for moment in range(moments):
         process = subprocess.Popen(second.command(installed), stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(whole_s * (moment + 0.5) / moments)
+        time.sleep(with_first.took_s * (moment + 0.5) / moments)
         os.killpg(process.pid, signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
         assert running(installed).startswith(("slurm-fsx 0.1.0 ", "slurm-fsx 0.2.0 "))
@@ -123,21 +120,18 @@ def test_an_installation_killed_at_any_moment_leaves_what_ran(
     ],
 )
 def test_a_full_disk_leaves_what_ran_and_nothing_half(
-    first: Unpacked, second: Unpacked, tmp_path: Path, room: float, said: str
+    first: Unpacked, second: Unpacked, prefix: Path, with_first: Copy, room: float, said: str
 ) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
     size = sum(path.stat().st_blocks * 512 for path in first.folder.rglob("*"))
     script = f"""
-        mount -t tmpfs -o size={size * 4} disk "$1" || exit 99
-        sh "$2/install.sh" --prefix="$1/f" || exit 98
+        mount -t tmpfs -o size={size * 4} disk "$1" && cp -a "$2"/. "$1" || exit 99
         mount -o remount,size=$(($(df -k --output=used "$1" | tail -n 1) + {int(size * room) // 1024}))k "$1" || exit 97
-        sh "$3/install.sh" --prefix="$1/f"
+        sh "$3/install.sh" --prefix="$4"
         echo "ended $?"
-        "$1/f/bin/slurm-fsx" --version
-        ls -A "$1/f-versions"
+        "$4/bin/slurm-fsx" --version
+        ls -A "$4-versions"
     """
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", str(disk), str(first.folder), str(second.folder)]
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", prefix.parent, with_first.folder, second.folder, prefix]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert said in done.stderr
     ended, shown, *names = done.stdout.splitlines()

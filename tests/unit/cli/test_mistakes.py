@@ -56,3 +56,10 @@ def test_without_versions_it_is_said_how_the_first_comes(run: Run, tmp_path: Pat
     code, said = run("setup", "versions", f"--prefix={tmp_path}/slurm-fsx")
     assert code == 0
     assert f"no version is in {tmp_path}/slurm-fsx-versions" in said
+
+
+def test_a_folder_that_is_no_archive_is_told_and_nothing_is_made(run: Run, tmp_path: Path) -> None:
+    code, said = run("setup", "place", str(tmp_path), f"--prefix={tmp_path}/slurm-fsx")
+    assert code == 1
+    assert f"{tmp_path} is no unpacked archive" in said
+    assert list(tmp_path.iterdir()) == []
