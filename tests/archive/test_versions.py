@@ -88,7 +88,9 @@ def test_the_same_version_again_mends_one_that_was_spoilt(first: Unpacked, insta
 
 
 def test_a_spoilt_version_is_not_rolled_back_to(first: Unpacked, upgraded: Path, run: Run, running: Running) -> None:
-    (Path(f"{upgraded}-versions/{first.id}") / "lib/python3/site-packages/slurm_fsx_tools/job.py").write_text("")
+    module = Path(f"{upgraded}-versions/{first.id}") / "lib/python3/site-packages/slurm_fsx_tools/job.py"
+    module.unlink()
+    module.write_text("")
     done = rollback(run, upgraded)
     assert done.returncode == 1
     assert "slurm_fsx_tools/job.py" in done.stderr
