@@ -1,7 +1,9 @@
 # make demo    the main job on a private cluster, start to end
 # make test    all tests, on real Slurm
-# make lint    ruff, mypy, shellcheck, cppcheck
+# make lint    ruff, mypy, shellcheck, cppcheck, and the links of the documentation
 # make bench   figures against a floor measured in the same run
+# make docs    the documentation as a site, in build/docs; a broken link is an error
+# make pages   what is made from the code anew: reference, manual page, completion
 # make install PREFIX=/opt/slurm-fsx    the product alone
 # make dist    a wheel, and one archive that nodes unpack: make dist SLURM_INCLUDES="FOLDER ..."
 # With V=1 each command is printed.
@@ -22,7 +24,7 @@ BOOTSTRAP := $(wildcard examples/parallelcluster/*.sh)
 SHARED_FILES := $(shell find share -type f)
 UNITS := $(wildcard share/systemd/*)
 
-.PHONY: demo test lint bench dist install packages clean
+.PHONY: demo test lint docs pages bench dist install packages clean
 .DELETE_ON_ERROR:
 
 demo: packages $(VENV)/installed
@@ -32,13 +34,20 @@ test: packages $(VENV)/installed
 	$(MAKE) --no-print-directory -C spank check BUILD=$(CURDIR)/build/spank
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
-lint: packages $(VENV)/installed
+lint: packages $(VENV)/installed docs
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	shellcheck --shell=sh $(filter %.sh,$(SHARED_FILES))
 	shellcheck $(NODE_SCRIPTS) $(PROGRAMS) .ci/run lab/install-packages archive/install.sh $(BOOTSTRAP)
 	$(MAKE) --no-print-directory -C spank lint BUILD=$(CURDIR)/build/spank
+
+# From nothing each time, since Sphinx warns of a page only when it reads it.
+docs: $(VENV)/tools
+	$(VENV)/bin/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet -d build/doctrees docs build/docs
+
+pages: $(VENV)/tools
+	$(VENV)/bin/python -m slurm_fsx_tools.cli.generated .
 
 bench: packages $(VENV)/installed
 	$(VENV)/bin/python -m bench

@@ -10,19 +10,20 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from lab.cluster import CHECKOUT
 from slurm_fsx_tools.config.model import Config
+from slurm_fsx_tools.job import Node
+from slurm_fsx_tools.monitoring.exporters import Exporter
 from slurm_fsx_tools.monitoring.overview import format_discovery
 from slurm_fsx_tools.monitoring.serving import Document, Server
 from slurm_fsx_tools.monitoring.sync import Sync
-from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
+from slurm_fsx_tools.monitoring.targets import add_exporters
+from slurm_fsx_tools.slurm.choice import choose_client
 
 from .figures import Figure
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .slurm_answers import SlurmAnswers
 
 NODES = 10_000
 CHANGED = 100
@@ -53,72 +54,53 @@ print(sorted(times)[{PROLOGS} // 2])
 """Both are registered: were they not, nothing would answer at their ports, and be added."""
 
 
-class Slurm:
-    """Answers at once: what its commands take is no part of these figures."""
-
-    def __init__(self) -> None:
-        features = ("dynamic", "p5.48xlarge")
-        self.known = [
-            SlurmNode(f"gpu-{number}", "idle", "", "gpu", 8, ("all", "gpu"), features) for number in range(NODES)
-        ]
-
-    def nodes(self) -> list[SlurmNode]:
-        return self.known
-
-    def jobs(self) -> list[SlurmJob]:
-        return []
-
-    def active_jobs(self) -> dict[int, int]:
-        return {}
-
-    def cluster_name(self) -> str:
-        return "bench"
-
-
 def measure(folder: Path) -> list[Figure]:
     """Measure on files of 10,000 nodes in a folder of its own."""
     (folder / "fsx/monitoring/targets").mkdir(parents=True)
     (folder / "run").mkdir()
     values = {"fsx.root": "fsx", "monitoring.state_dir": "state", "runtime_dir": "run"}
     config = Config({key: str(folder / name) for key, name in values.items()})
-    unchanged_s, changed_s = sync_s(config, folder)
+    slurm = SlurmAnswers(folder / "slurm", NODES)
+    os.environ["PATH"] = f"{slurm.folder}{os.pathsep}{os.environ['PATH']}"
+    both = [Exporter("node_exporter", 9100), Exporter("dcgm-exporter", 9400)]
+    add_exporters(config["fsx.root"], Node("gpu-0", "bench"), "", both)
+    unchanged_s, changed_s = sync_s(config, slurm)
     answer_ms, memory_mb = measure_serving(config)
     return [
         Figure.absolute(f"monitoring sync, {NODES} nodes, nothing changed", unchanged_s, "s", 1),
         Figure.absolute(f"monitoring sync, {NODES} nodes, {CHANGED} changed", changed_s, "s", 1.5),
         Figure.absolute(f"http_sd answer, {NODES} nodes", answer_ms, "ms", 100),
-        Figure.absolute(f"monitoring serve, {NODES} nodes, memory at most", memory_mb, "MB", 100),
+        Figure.absolute(f"monitoring serve, {NODES} nodes and jobs, memory at most", memory_mb, "MB", 100),
         Figure.absolute("registration in prolog, nothing changed", register_ms(config), "ms", 1),
     ]
 
 
-def sync_s(config: Config, folder: Path) -> tuple[float, float]:
-    """Give a pass's median time where nothing, and where some nodes' labels, have changed."""
-    slurm = Slurm()
+def sync_s(config: Config, slurm: SlurmAnswers) -> tuple[float, float]:
+    """Give a pass's median time where nothing, and where some nodes' labels, have changed: from asking to the end."""
     for _ in range(2):
-        Sync(slurm, config).run()
-    targets = folder / "fsx/monitoring/targets"
+        Sync(choose_client(), config).run()
+    targets = Path(config["fsx.root"]) / "monitoring/targets"
     unchanged, changed = [], []
     for round_number in range(ROUNDS):
         before = _inodes(targets)
-        unchanged.append(_timed_pass(slurm, config, 0))
+        unchanged.append(_timed_pass(config, 0))
         if _inodes(targets) != before:
             raise SystemExit("a sync without changes wrote files")
         for number in range(CHANGED):
-            node = slurm.known[number * 97]
-            slurm.known[number * 97] = node._replace(partitions=("all", f"gpu{round_number}"))
-        changed.append(_timed_pass(slurm, config, CHANGED))
+            slurm.partitions[number * 97] = ["all", f"gpu{round_number}"]
+        slurm.write_nodes()
+        changed.append(_timed_pass(config, CHANGED))
         after = _inodes(targets)
         written = {name for name, inode in after.items() if before[name] != inode}
         if len(written) != CHANGED:
             raise SystemExit(f"a sync of {CHANGED} changes wrote {len(written)} files")
-        Sync(slurm, config).run()
+        Sync(choose_client(), config).run()
     return statistics.median(unchanged), statistics.median(changed)
 
 
-def _timed_pass(slurm: Slurm, config: Config, changes: int) -> float:
+def _timed_pass(config: Config, changes: int) -> float:
     before = time.perf_counter()
-    done = len(Sync(slurm, config).run().done)
+    done = len(Sync(choose_client(), config).run().done)
     elapsed = time.perf_counter() - before
     if done != changes:
         raise SystemExit(f"a sync made {done} changes instead of {changes}")
@@ -151,7 +133,7 @@ def serve_and_measure(fsx_root: str) -> tuple[float, float]:
     from slurm_fsx_tools.monitoring.status_page import render
 
     observer = Observer(
-        Slurm(),
+        choose_client(),
         Config({"fsx.root": fsx_root, "monitoring.prometheus_url": "http://127.0.0.1:9"}),
         lambda: Other([], {}, ""),
     )

@@ -90,7 +90,9 @@ def build_root(plan: RootPlan) -> None:
 
     _bring_top_level(plan, root, layers, host_mounts)
     _make_own_folders(root, host_mounts)
-    _fill_dev(root / "dev", plan.gpus)
+    (root / "dev").mkdir()
+    kernel.mount("dev", root / "dev", "tmpfs", kernel.MS_NOSUID, "mode=0755")
+    fill_dev(root / "dev", plan.gpus)
     for bind in plan.binds:
         _bind(bind, root, host_mounts)
     _write_etc(root / "etc", plan)
@@ -182,9 +184,8 @@ def _make_own_folders(root: Path, host_mounts: list[Mount]) -> None:
     _bind_tree(Path("/tmp"), root / "tmp", host_mounts)
 
 
-def _fill_dev(dev: Path, gpus: int) -> None:
-    dev.mkdir()
-    kernel.mount("dev", dev, "tmpfs", kernel.MS_NOSUID, "mode=0755")
+def fill_dev(dev: Path, gpus: int) -> None:
+    """Make the devices of a node in a new file system at `dev`."""
     for name, numbers in _DEVICES.items():
         _make_device(dev / name, numbers)
     # Enough for Slurm's gres.conf and for what looks whether a node has GPUs.

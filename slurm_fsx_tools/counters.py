@@ -8,9 +8,10 @@ the SPANK plugin (``spank/miss.c``) for each step whose container had no image.
 
 from __future__ import annotations
 
-import json
 import os
-from typing import NamedTuple
+
+from . import json_text
+from .values import NamedTuple
 
 FILE = "counters.json"
 MISSES = "resolution-misses"
@@ -62,7 +63,7 @@ def count(runtime_dir: str, act: str, duration_s: float, failed: bool) -> None:
     try:
         tallies = _read(fd)
         tallies[act] = tallies.get(act, NOTHING).add(duration_s, failed)
-        os.pwrite(fd, json.dumps(tallies).encode(), 0)
+        os.pwrite(fd, json_text.dumps(tallies), 0)
     finally:
         os.close(fd)
 
@@ -91,14 +92,16 @@ def read_misses(runtime_dir: str) -> int:
 def lock(path: str, wait: bool = True) -> int:
     """Open a file of root's own, made if need be, and lock it until it is closed.
 
+    Nobody else can open it: whoever may read a file can lock it against its writers, and would hold up every job.
     Those who wait sleep in the kernel's queue: hundreds that ask again and again would keep each other from working.
     Whoever calls this limits the wait by a `Limit`.
 
     Raises:
         OSError: it cannot be opened; BlockingIOError where it is not free, and this is not to wait.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        os.fchmod(fd, 0o600)  # one of an older release's, which all could read
         os.lockf(fd, os.F_LOCK if wait else os.F_TLOCK, 0)
     except BaseException:
         os.close(fd)
@@ -112,7 +115,7 @@ def _read(fd: int) -> dict[str, Tally]:
     try:
         return {
             act: Tally(int(total), int(failed), tuple(map(int, buckets)))
-            for act, (total, failed, buckets) in json.loads(data).items()
+            for act, (total, failed, buckets) in json_text.loads(data).items()
             if len(buckets) == len(NOTHING.buckets)
         }
     except (ValueError, TypeError, AttributeError):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-
 from .errors import DeadlineExceeded
+from .signals import ITIMER_REAL, SIGALRM, setitimer, signal
 
 
 class Limit:
@@ -23,11 +22,11 @@ class Limit:
         self._what = what
 
     def __enter__(self) -> None:
-        signal.signal(signal.SIGALRM, self._expire)
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+        signal(SIGALRM, self._expire)
+        setitimer(ITIMER_REAL, self._seconds)
 
     def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        setitimer(ITIMER_REAL, 0)
 
     def _expire(self, *_: object) -> None:
         raise DeadlineExceeded(f"{self._what} took longer than {self._seconds:g} s")

@@ -6,8 +6,10 @@ Source: Slurm Prolog and Epilog Guide, and what slurmd 22.05, 24.11 and 26.05 we
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from .values import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -56,10 +58,10 @@ class Job(NamedTuple):
     """Indices of this node's GPUs, or ids of MIG devices."""
 
     account: str = ""
-    """Empty in the prolog of Slurm 22.05."""
+    """Empty where the job was given none."""
 
     name: str = ""
-    """Empty in the prolog of Slurm 22.05; the user's own words elsewhere."""
+    """The user's own words; empty in prolog and epilog of Slurm 22.05, 24.11 and 26.05, which are not told it."""
 
     restart_count: int = 0
     """How often the job was requeued."""

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .deadline import Limit
 from .errors import DeadlineExceeded, SlurmFsxError, UntrustedFile
 from .files import check_owner, check_trusted, read_trusted
+from .values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+    from typing import Any
 
     import pluggy
 
@@ -264,7 +266,7 @@ def _import_trusted(name: str) -> ModuleType:
 def _execute(path: str) -> ModuleType:
     """Run a single-file plugin from the bytes that were checked; its folder never enters ``sys.path``."""
     source = read_trusted(path)
-    module = ModuleType("slurm_fsx_plugins_d." + os.path.basename(path)[: -len(".py")])
+    module = type(sys)("slurm_fsx_plugins_d." + os.path.basename(path)[: -len(".py")])
     module.__file__ = path
     exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102  # root's own file, checked on the descriptor
     return module

@@ -6,17 +6,22 @@ a child; where it does not answer in time it is left behind, and nobody looks ag
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import time
-from typing import TYPE_CHECKING, Any
 
+from . import json_text
 from .errors import DeadlineExceeded, SharedFsUnavailable, SlurmFsxError
+from .signals import SIGKILL
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+
+_left_behind: list[int] = []
+"""Children of this process that were killed, and did not die of it."""
 
 
 class SharedFs:
@@ -31,6 +36,14 @@ class SharedFs:
         self.root = root
         self._timeout_s = timeout_s
         self._hung = False
+
+    def try_again(self) -> None:
+        """Have the next look taken, if whoever hung before has ended meanwhile: for processes that live long.
+
+        As long as one hangs, another one would do so, too, and they would become many.
+        """
+        _reap()
+        self._hung = bool(_left_behind)
 
     def look(self, function: Callable[[], Any]) -> Any:
         """Call a function in a child process, and give what it returned.
@@ -73,11 +86,17 @@ def call_apart(function: Callable[[], Any], timeout_s: float) -> Any:
     finally:
         os.close(reader)
     if answer is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, os.WNOHANG)  # never wait for it: in a hung kernel call it does not die
+        os.kill(child, SIGKILL)
+        _left_behind.append(child)  # never wait for it: in a hung kernel call it does not die
+        _reap()
         raise DeadlineExceeded(f"there was no answer within {timeout_s:g} s", hint="see what hangs")
     os.waitpid(child, 0)
     return unpack(answer)
+
+
+def _reap() -> None:
+    """Forget those left behind that have died since."""
+    _left_behind[:] = [child for child in _left_behind if os.waitpid(child, os.WNOHANG)[0] == 0]
 
 
 def start(function: Callable[[], Any]) -> tuple[int, int]:
@@ -99,7 +118,7 @@ def unpack(data: bytes) -> Any:
     """Give what the function returned, or raise what it raised."""
     if not data:
         raise SlurmFsxError("what was asked apart ended without an answer", hint="see the log for a crash")
-    answer = json.loads(data)
+    answer = json_text.loads(data)
     if "errno" in answer:
         raise OSError(answer["errno"], answer["text"], answer["path"])
     if "error" in answer:
@@ -111,6 +130,7 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
     """Run in the child, and never return."""
     try:
         os.close(reader)
+        _left_behind.clear()  # they are its parent's
         # slurmd reads a prolog's output to its end: a child that stays behind must not hold it open.
         null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
@@ -123,7 +143,7 @@ def _answer(function: Callable[[], Any], reader: int, writer: int) -> None:
             answer = {"error": error.message, "hint": error.hint}
         except Exception as error:  # the parent must hear of it: this process has nobody else to tell
             answer = {"error": f"{type(error).__name__}: {error}", "hint": "report this: the program is wrong"}
-        data = json.dumps(answer).encode()
+        data = json_text.dumps(answer)
         while data:
             data = data[os.write(writer, data) :]
     finally:

@@ -1,6 +1,7 @@
 #include "slurmd.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,12 +54,26 @@ static void remove_mounts(uint32_t job)
 	closedir(mounts);
 }
 
+/*
+ * As long as it is there, the job counts as running. Our epilog script removes it, too; where that never comes to it,
+ * later ones and clean-up would keep for ever what this job has left.
+ */
+static void remove_environment(uint32_t job)
+{
+	char path[PATH_MAX + 32];
+
+	snprintf(path, sizeof(path), "%s/jobs/%u.env", options.run_dir, job);
+	if (unlink(path) < 0 && errno != ENOENT)
+		slurm_error("slurm-fsx: cannot remove %s: %s", path, strerror(errno));
+}
+
 void slurmd_clean_up(spank_t spank)
 {
 	uint32_t job = 0;
 
 	if (spank_get_item(spank, S_JOB_ID, &job) != ESPANK_SUCCESS)
 		return;
+	remove_environment(job);
 	release_roots(job);
 	remove_mounts(job);
 }

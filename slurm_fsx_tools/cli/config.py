@@ -22,13 +22,10 @@ def config() -> None:
     """Show and check the configuration."""
 
 
-@config.command()
+@config.command(short_help="Print every key with its value, default and meaning.")
 @click.option("--json", "as_json", is_flag=True, help="Print the values as a JSON object.")
 def show(as_json: bool) -> None:
-    """Print every key, its value and its meaning.
-
-    It is YAML that can be used as it is.
-    """
+    """Print every key with its value, its default and its meaning, as YAML that can be used as it is."""
     path = config_path(os.environ)
     values = load_config(path).as_dict()
     if as_json:
@@ -49,13 +46,12 @@ def show(as_json: bool) -> None:
         click.echo(f"{indent}{name}: {json.dumps(values[setting.key])}")
 
 
-@config.command()
+@config.command(short_help="Say file, line and key of each mistake; as root, compile it.")
 @click.argument("path", required=False, type=click.Path())
 def check(path: str | None) -> None:
-    """Check the configuration, or the one at PATH.
+    """Check the configuration at PATH, or the one in use; as root, also compile it for the next prolog.
 
-    As root, the one in use is also compiled for the next prolog. Exits with 2, and says file, line and key of every
-    mistake, if it cannot be used.
+    Exits with 2 if it cannot be used, and says file, line and key of every mistake.
     """
     used = config_path(os.environ)
     if path is not None and not os.path.exists(path):

@@ -8,7 +8,6 @@ import pwd
 import shutil
 import sys
 import time
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import click
@@ -16,13 +15,14 @@ import click
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..provision.doctor import live, nodes
-from ..provision.doctor.checks import PROBES, choose
+from ..provision.doctor.checks import CHECKS, PROBES, choose
 from ..provision.doctor.engine import diagnose
 from ..provision.doctor.findings import EXIT_CODES, Context, worst
-from ..provision.doctor.fixing import fix
+from ..provision.doctor.fixing import fix, judge
 from ..provision.doctor.nodes import Folded
 from ..provision.doctor.page import format_page
 from ..provision.doctor.report import as_document, format_fixes, format_text
+from ..version import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,9 @@ _WIDEST = 120
 @click.command()
 @click.argument("names", nargs=-1, metavar="[CHECK]...")
 @click.option("--node", "node_set", metavar="NODESET", help="Run on these nodes, as n[1-3,7], and compare them.")
-@click.option("--by", type=click.Choice(["srun", "ssh"]), help="How to reach nodes; nccl.apply_by unless given.")
+@click.option(
+    "--by", type=click.Choice(["srun", "ssh"]), help="With --node, how to reach them; nccl.apply_by unless given."
+)
 @click.option("--fix", "is_fixing", is_flag=True, help="Run the commands that do no harm, and look again.")
 @click.option("--live", "is_live", is_flag=True, help="Also run a short job, and see what its task gets.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object: docs/doctor.md has its keys.")
@@ -54,7 +56,7 @@ def doctor(
     page: bool,
     line: bool,
 ) -> None:
-    """Find out what is wrong: all CHECKs, or these.
+    """Find out what is wrong, by all checks or by the CHECKs that are named (docs/doctor.md has them).
 
     Looks at this node, the shared file system, Slurm's settings, containers, NCCL and metrics, and says of each trouble
     why it counts and which command mends it. Takes some seconds at most, whatever hangs; with --node or --live longer.
@@ -78,8 +80,9 @@ def doctor(
             fixes = fix(findings, context.home)
             if fixes:
                 findings, facts = _diagnose(checks, context, is_live, line)
+                fixes = judge(fixes, findings)
         if line:
-            known = nodes.identity(_version(), facts)
+            known = nodes.identity(described(), facts)
             click.echo(nodes.format_line(context.node, findings, known, time.time()))
             return
         found = [Folded(finding, [context.node]) for finding in findings]
@@ -87,7 +90,7 @@ def doctor(
     if as_json:
         about = {
             "node": "" if node_set else context.node,
-            "version": _version(),
+            "version": described(),
             "user": _user(),
             "elapsed_s": round(elapsed_s, 3),
         }
@@ -100,11 +103,12 @@ def doctor(
 def _context() -> Context:
     # What is wrong with it is found by a check of its own.
     config = load_snapshot(config_path(os.environ), on_failure=lambda *_: None).config
-    home = sys.prefix
+    host = os.uname().nodename.partition(".")[0]
     return Context(
         config,
-        node=os.environ.get("SLURMD_NODENAME") or os.uname().nodename.partition(".")[0],
-        home=home,
+        node=os.environ.get("SLURMD_NODENAME") or host,
+        host=host,
+        home=sys.prefix,
         now_s=time.time(),
     )
 
@@ -137,17 +141,14 @@ def _print(found: Sequence[Folded], fixes: Sequence[Fixed], checks: int, elapsed
         click.echo(text)
     if fixes:
         click.echo()
-    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint))
+    once = {check.name for check in CHECKS if check.is_of_cluster}
+    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint, once=once))
 
 
 def _paint(text: str, colour: str) -> str:
     if "NO_COLOR" in os.environ:
         return text
     return click.style(text, bold=True) if colour == "bold" else click.style(text, fg=colour)
-
-
-def _version() -> str:
-    return version("slurm-fsx-tools")
 
 
 def _user() -> str:

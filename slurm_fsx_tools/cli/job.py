@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from .job_record import JobRecord
 
 _NAMED_NODES = 16
+_LEFT = 11
+"""Columns for what a line is about."""
+
 _DAY_S = 86400.0
 
 
@@ -156,12 +159,21 @@ def _print(record: JobRecord, courses: list[Course], now_s: float) -> None:
     ]
     for name, value in rows:
         if value:
-            click.echo(f"{name:<11}{printable(value)}")
+            click.echo(f"{name:<{_LEFT}}{_fit(printable(value))}")
     if courses:
         click.echo()
         _print_courses(record, courses, now_s)
     elif record.start_time_s:
         click.echo("slurm-fsx: no utilisation of this job is known", err=True)
+
+
+def _fit(text: str) -> str:
+    """Break a long text for a terminal, and keep its lines in their column; a script gets one line."""
+    if not sys.stdout.isatty():
+        return text
+    width = max(20, shutil.get_terminal_size().columns - _LEFT)
+    lines = [text[start : start + width] for start in range(0, len(text), width)]
+    return f"\n{'':{_LEFT}}".join(lines)
 
 
 def _print_courses(record: JobRecord, courses: list[Course], now_s: float) -> None:

@@ -14,9 +14,11 @@ from .lazy import Entry, LazyGroup
 GROUPS = {
     "config": Entry(f"{__package__}.config", "config", "The configuration: show it, check it."),
     "containers": Entry(
-        f"{__package__}.containers", "containers", "Images: bring them, list them, care for them, what a name means."
+        f"{__package__}.containers", "containers", "Container images: import, list and check them; what a name means."
     ),
-    "monitoring": Entry(f"{__package__}.monitoring", "monitoring", "Metrics: the nodes and jobs that Prometheus sees."),
+    "monitoring": Entry(
+        f"{__package__}.monitoring", "monitoring", "Prometheus, CloudWatch, and a page of the cluster's state."
+    ),
     "doctor": Entry(f"{__package__}.doctor", "doctor", "Find out what is wrong, why it counts, and what mends it."),
     "job": Entry(f"{__package__}.job", "job", "A job's record: nodes, image, NCCL version, utilisation."),
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
@@ -28,7 +30,10 @@ GROUPS = {
 @click.group(cls=LazyGroup, entries=GROUPS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(described(), prog_name="slurm-fsx", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre."""
+    """Container names, NCCL environment and metrics for Slurm jobs on FSx for Lustre.
+
+    Users begin with `containers list`, `nccl env` and `job`; admins with `setup` and `doctor`.
+    """
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ def plugins() -> None:
     """Show built-in and site plugins."""
 
 
-@plugins.command("list")
+@plugins.command("list", short_help="List the active plugins, and what each hook calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with plugins, hooks and failures.")
 def list_plugins(as_json: bool) -> None:
     """List the active plugins and their hooks.

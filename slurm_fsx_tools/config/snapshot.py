@@ -7,17 +7,18 @@ the YAML file's device, inode, size and modification time, so that an edited con
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any
 
+from .. import json_text
 from ..errors import SlurmFsxError
 from ..files import read_trusted, write_atomically
 from .model import DEFAULTS, PROFILES, Config, Snapshot
 from .origin import DEFAULT_PATH, config_key, plugin_folders
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 RUN_DIR = "/run/slurm-fsx"
 """Where the snapshot of the default configuration is, whatever it calls ``runtime_dir``: it is read before that."""
@@ -97,7 +98,7 @@ def write_snapshot(snapshot: Snapshot, run_dir: str) -> None:
             os.mkdir(folder, 0o755)
     write_atomically(os.path.join(runtime_dir, "plugin.conf"), format_plugin_conf(snapshot).encode())
     if run_dir:
-        write_atomically(os.path.join(run_dir, "config.json"), json.dumps(document).encode())
+        write_atomically(os.path.join(run_dir, "config.json"), json_text.dumps(document))
 
 
 def format_plugin_conf(snapshot: Snapshot) -> str:
@@ -123,7 +124,7 @@ def format_plugin_conf(snapshot: Snapshot) -> str:
 def _read(path: str) -> Snapshot | None:
     """Read a snapshot; None where there is none that this version understands and root alone could have written."""
     try:
-        document: dict[str, Any] = json.loads(read_trusted(path))
+        document: dict[str, Any] = json_text.loads(read_trusted(path))
         if document["version"] != VERSION:
             return None
         return Snapshot(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import SharedFsUnavailable
+from ..values import NamedTuple
 from .names import SUFFIX, ImageName
 from .squashfs import SUPERBLOCK_BYTES, why_unusable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from . import resolution
 from .catalogue import Catalogue
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..job import Job

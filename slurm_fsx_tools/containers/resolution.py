@@ -14,11 +14,11 @@ of them decides; where none does, the name means nothing, and the error lists th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from ..errors import ImageNotFound, InvalidName
+from ..values import NamedTuple
 from .names import SUFFIX, ContainerName, ImageName, is_container_name, tag_order, tag_prefixes
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..config.model import is_instance_type
 from ..job import Node
-from .exporters import usual_exporters
+from .exporters import DCGM, usual_exporters
 from .targets import FROM_SLURM, make_target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ..config.model import Config
     from ..slurm_state import SlurmNode
@@ -52,12 +52,23 @@ class Plan(NamedTuple):
     doubted: list[str]
     """Nodes that Slurm does not name any more, and that stay until it has said so often enough."""
 
+    doubts: int
+    """How many answers in a row, this one included, have missed most of the registered nodes."""
+
+    disputed: list[str]
+    """Nodes whose files another cluster writes, too; they stay as that one has them."""
+
     foreign: list[str]
     """Files that are no node's of this cluster, and that are left alone."""
 
 
 def make_plan(
-    nodes: Iterable[SlurmNode], files: Mapping[str, Targets | None], cluster: str, config: Config, answers: int = 1
+    nodes: Iterable[SlurmNode],
+    files: Mapping[str, Targets | None],
+    cluster: str,
+    config: Config,
+    doubts: int = 0,
+    claimed: Collection[str] = (),
 ) -> Plan:
     """Compare Slurm's nodes with the files that are there.
 
@@ -66,47 +77,54 @@ def make_plan(
         files: Content of the files by node name; None where one is broken, or not ours.
         cluster: The label ``cluster``.
         config: Says where the usual exporters listen.
-        answers: How many answers in a row, this one included, have missed most of the registered nodes.
+        doubts: How many answers in a row before this one have missed most of the registered nodes.
+        claimed: Nodes whose files were another cluster's, and were taken over before: where that is undone, that
+            cluster lives, and has a node of that name.
     """
     changes: list[Change] = []
     after: dict[str, Targets] = {}
+    disputed: list[str] = []
     known = {node.name: node for node in nodes}
+    ours = {name: targets for name, targets in files.items() if targets and not is_others(targets, cluster)}
+    has_dcgm = any(DCGM in targets for targets in ours.values())
     for node in known.values():
         there = node.name in files
         targets = files.get(node.name)
+        theirs = targets if node.name not in ours else None
+        if theirs and node.name in claimed:
+            disputed.append(node.name)
+            after[node.name] = theirs
+            continue
         if is_off(node):
-            if there:
+            if there and not theirs:
                 changes.append(Change(node.name, "remove", f"Slurm has it {node.state}{node.marks}", {}))
             continue
         if is_coming(node) and not targets:
             continue
-        wanted = _wanted(node, targets, cluster, config)
-        after[node.name] = wanted
+        wanted = _wanted(node, targets, cluster, config, has_dcgm)
+        after[node.name] = targets if targets and targets == wanted else wanted  # the same once, not twice, in memory
         if targets != wanted:
             act, why = "label", "Slurm's labels are others"
             if targets is None:
-                act, why = ("mend", "the file is broken, or not ours") if there else ("add", "it never ran a prolog")
+                act, why = ("mend", "the file is broken, or not ours") if there else ("add", "it has no file")
             changes.append(Change(node.name, act, why, wanted))
-    vanished = vanished_nodes(known, files, cluster)
+    vanished = sorted(ours.keys() - known.keys())
+    # More than a reconfiguration usually takes away.
+    doubts = doubts + 1 if 2 * len(vanished) > len(ours) else 0
     doubted: list[str] = []
-    if is_doubtful(vanished, files, cluster) and answers < PASSES_TO_BELIEVE:
+    if 0 < doubts < PASSES_TO_BELIEVE:
         doubted = vanished
-        after.update((name, targets) for name in vanished for targets in [files[name]] if targets)
+        after.update((name, ours[name]) for name in vanished)
     else:
         changes += [Change(name, "remove", "Slurm does not know it any more", {}) for name in vanished]
-    foreign = sorted(name for name in files if name not in known and name not in set(vanished))
+    foreign = sorted(files.keys() - known.keys() - ours.keys())
     after.update((name, targets) for name in foreign for targets in [files[name]] if targets)
-    return Plan(changes, after, doubted, foreign)
+    return Plan(changes, after, doubted, doubts, disputed, foreign)
 
 
-def vanished_nodes(known: Iterable[str], files: Mapping[str, Targets | None], cluster: str) -> list[str]:
-    """Name the nodes that have a file of this cluster's and are not among the known ones."""
-    return sorted(set(_own(files, cluster)).difference(known))
-
-
-def is_doubtful(vanished: list[str], files: Mapping[str, Targets | None], cluster: str) -> bool:
-    """Whether an answer takes away more than a reconfiguration usually does: most of the registered nodes."""
-    return 2 * len(vanished) > len(_own(files, cluster))
+def is_others(targets: Targets, cluster: str) -> bool:
+    """Whether a file is another cluster's."""
+    return all(target.labels.get("cluster") != cluster for target in targets.values())
 
 
 def is_off(node: SlurmNode) -> bool:
@@ -128,22 +146,15 @@ def labels_from_slurm(node: SlurmNode) -> dict[str, str]:
     return {name: value for name, value in labels.items() if value}
 
 
-def _wanted(node: SlurmNode, targets: Targets | None, cluster: str, config: Config) -> Targets:
+def _wanted(node: SlurmNode, targets: Targets | None, cluster: str, config: Config, has_dcgm: bool) -> Targets:
     from_slurm = labels_from_slurm(node)
     if targets is None:
         place = Node(node.name, cluster)
-        usual = usual_exporters(config, node.gpus > 0)
+        # A site may have no dcgm-exporter at all: it is one that has where a node said so that asked its port.
+        usual = usual_exporters(config, has_dcgm and node.gpus > 0)
         return {each.name: make_target(place, cluster, each, from_slurm) for each in usual}
     wanted = {}
     for name, target in targets.items():
         kept = {key: value for key, value in target.labels.items() if key not in FROM_SLURM}
         wanted[name] = target._replace(labels={**kept, **from_slurm, "cluster": cluster})
     return wanted
-
-
-def _own(files: Mapping[str, Targets | None], cluster: str) -> list[str]:
-    return [
-        name
-        for name, targets in files.items()
-        if targets and any(target.labels.get("cluster") == cluster for target in targets.values())
-    ]

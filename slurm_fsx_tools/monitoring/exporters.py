@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import DeadlineExceeded, SlurmFsxError
 from ..shared_fs import call_apart
+from ..values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -20,7 +21,8 @@ ASK_S = 0.2
 """How long a prolog waits for ports that neither accept nor refuse, all of them together."""
 
 ANSWER_LIMIT_BYTES = 16 << 20
-_SIGNS = {"node_exporter": (b"node_exporter_build_info",), "dcgm-exporter": (b"DCGM_",)}
+NODE, DCGM = "node_exporter", "dcgm-exporter"
+_SIGNS = {NODE: (b"node_exporter_build_info",), DCGM: (b"DCGM_",)}
 """What the answers of exporters that we know contain. Source: their own documentation."""
 
 
@@ -40,9 +42,9 @@ def node_exporters(config: Config, driver: str = NVIDIA_DRIVER) -> list[Exporter
 
 def usual_exporters(config: Config, has_gpu: bool) -> list[Exporter]:
     """List the exporters of a node that nobody has asked."""
-    exporters = [Exporter("node_exporter", config["monitoring.node_exporter_port"])]
+    exporters = [Exporter(NODE, config["monitoring.node_exporter_port"])]
     if has_gpu:
-        exporters.append(Exporter("dcgm-exporter", config["monitoring.dcgm_exporter_port"]))
+        exporters.append(Exporter(DCGM, config["monitoring.dcgm_exporter_port"]))
     return exporters
 
 

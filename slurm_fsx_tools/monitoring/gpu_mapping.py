@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from ..counters import lock
 from ..errors import UntrustedFile
@@ -19,6 +18,7 @@ from ..files import move, read_trusted, remove
 from .job_info import running_jobs
 from .metrics_file import open_metrics_folder
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

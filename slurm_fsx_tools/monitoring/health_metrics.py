@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ..counters import BUCKETS_S, NOTHING, Tally, lock, read_counts, read_misses
 from .metrics_file import COUNTER, HEALTH, HISTOGRAM, Family, Sample, write_metrics
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 

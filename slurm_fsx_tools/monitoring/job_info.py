@@ -8,11 +8,11 @@ the job is gone, and a later prolog or epilog removes its file.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ..files import remove
 from .metrics_file import GAUGE, SUFFIX, Family, Sample, open_metrics_folder, remove_metrics, write_metrics
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -28,7 +28,7 @@ def job_info_metrics(job: Job, gpus: list[Gpu], facts: Mapping[str, str], now_s:
     """Give a job's metrics on this node.
 
     Args:
-        job: The job; what Slurm 22.05 does not tell a prolog, the name and the account, is an empty label.
+        job: The job; what Slurm does not tell a prolog, such as the name, is an empty label.
         gpus: Its GPUs here.
         facts: `JobEnv.facts`.
         now_s: Seconds since 1970: when the job came to this node.

@@ -9,11 +9,12 @@ Source: Prometheus, Exposition formats; node_exporter's textfile collector.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import UntrustedFile
 from ..files import remove, write_atomically
+from ..values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 

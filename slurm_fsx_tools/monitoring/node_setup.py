@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..files import remove
 from .exporters import answering
+from .registration import look_anew
 from .targets import set_exporters
 
 if TYPE_CHECKING:
@@ -64,5 +64,5 @@ def register_anew(
     keep = [exporter.name for exporter in waiting]
     root, cluster = config["fsx.root"], config["cluster.name"]
     written = shared_fs.look(lambda: set_exporters(root, node, cluster, found, keep))
-    remove(f"{config['runtime_dir']}/silent-exporters")  # so that the next prolog asks anew, too
+    look_anew(config)
     return Registration(found, {name: problem for name, problem in silent.items() if problem}, bool(written))

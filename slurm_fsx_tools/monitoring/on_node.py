@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
-from ..errors import SlurmFsxError
+from ..errors import DeadlineExceeded, SlurmFsxError
 from .job_info import remove_job_info, sweep, write_job_info
 from .metrics_file import HEALTH, SUFFIX
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -26,6 +26,7 @@ def tell_start(job: Job, facts: Mapping[str, str], config: Config) -> None:
     """Say which job comes to this node; whatever of it fails, the rest is done.
 
     Raises:
+        DeadlineExceeded: the time is up, and the rest was not done.
         OSError, SlurmFsxError: what failed first.
     """
     gpus: list[Gpu] = []
@@ -86,6 +87,8 @@ def _do_all(*steps: Callable[[], object]) -> None:
     for step in steps:
         try:
             step()
+        except DeadlineExceeded:
+            raise  # the time is up for the rest as well: nothing limits that any more
         except (OSError, SlurmFsxError) as error:
             troubles.append(error)
     if troubles:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from . import on_node
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..job import Job

@@ -6,6 +6,7 @@ and newer.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class PrometheusSetup:
             content["alerting"] = {
                 "alertmanagers": [{"static_configs": [{"targets": list(self.config["monitoring.alertmanagers"])}]}]
             }
-        content["scrape_configs"] = [*self.scrape_jobs("127.0.0.1"), self._own_job()]
+        content["scrape_configs"] = [*self.scrape_jobs("127.0.0.1", self.cluster), self._own_job()]
         return _HEADER.format(source=self.config.path or "its defaults") + _dump(content)
 
     def format_addition(self) -> str:
@@ -83,11 +84,13 @@ class PrometheusSetup:
         """Give the same, with the file of rules elsewhere."""
         return replace(self, rules_path=path)
 
-    def scrape_jobs(self, head_host: str) -> list[dict[str, Any]]:
+    def scrape_jobs(self, head_host: str, only: str = "") -> list[dict[str, Any]]:
         """List the jobs that scrape the cluster: its nodes, its head node, and Slurm where it answers.
 
         Args:
             head_host: Where Prometheus reaches the head node.
+            only: The cluster whose nodes are asked: others on the same file system are other networks' as well, and
+                would be down for ever. Empty for all.
         """
         files = self.config.below_fsx(*targets.FOLDER, f"*{targets.SUFFIX}")
         port = self.config["monitoring.node_exporter_port"]
@@ -120,6 +123,8 @@ class PrometheusSetup:
                 ],
             },
         ]
+        if only:
+            jobs[0]["relabel_configs"] = [{"source_labels": ["cluster"], "regex": re.escape(only), "action": "keep"}]
         if self.slurm_metrics:
             jobs += [self._slurm_job(endpoint) for endpoint in SLURM_ENDPOINTS]
         return jobs

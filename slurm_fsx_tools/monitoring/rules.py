@@ -4,7 +4,7 @@ Prolog tells node by node which jobs are there, as series whose value is 1 (``sl
 of nodes and GPUs stay the same whatever runs on them. These rules join the two. They hold for
 
 * several jobs on a node and on a GPU: each has series of its own, which show all of that node or GPU;
-* Slurm 22.05, whose prologs know neither account nor name: the head node's series (``slurm_fsx_cluster_job_info``) do;
+* Slurm, whose prologs do not know a job's name: the head node's series (``slurm_fsx_cluster_job_info``) do;
 * a machine that is scraped twice, two head nodes, and dcgm-exporter's label ``hpc_job``: what is said twice counts
   once, so no join has two partners and fails as a whole (Prometheus: "many-to-many matching not allowed");
 * several clusters in one Prometheus: jobs' ids are unique in a cluster only.
@@ -50,7 +50,7 @@ def recording_rules(rate_window_s: int) -> list[RecordingRule]:
             "slurm_fsx:job_info",
             _job_info(),
             "1 for each job on each node: user, account, partition, job_name, gpus, container. "
-            "On Slurm 22.05 account and job_name are the head node's.",
+            "What a prolog is not told, such as job_name, is the head node's.",
         ),
         RecordingRule(
             "slurm_fsx:job_gpu_info",

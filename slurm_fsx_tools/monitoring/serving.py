@@ -86,6 +86,11 @@ class Server(ThreadingHTTPServer):
             self._open.pop(request, None)
         super().shutdown_request(request)
 
+    def let_go(self) -> None:
+        """Close, in a copy of this process, what it has of this server: one that hangs must not keep the port."""
+        for connection in (self.socket, *self._open):
+            connection.close()
+
     def service_actions(self) -> None:
         """Close what takes too long; runs twice a second."""
         before = time.monotonic() - self._connection_s

@@ -44,7 +44,7 @@ table { border-collapse: collapse; width: 100%; font-size: .93rem }
 th, td { text-align: left; vertical-align: top; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line) }
 th { color: var(--soft); font-weight: 500 } th, td { white-space: nowrap }
 .number { text-align: right; font-variant-numeric: tabular-nums }
-td.long { white-space: normal; width: 45% } summary { cursor: pointer }
+td.long { white-space: normal; width: 30% } summary { cursor: pointer }
 ul { columns: 18rem; padding-left: 1.2rem; margin: .5rem 0 }
 @media (max-width: 48rem) {
   table, tbody, tr, td { display: block; width: auto } thead { display: none }
@@ -154,7 +154,7 @@ def _jobs(jobs: Sequence[SlurmJob], now_s: float) -> list[str]:
         )
         for job in running[:JOBS_SHOWN]
     ]
-    table = _table(("#job", "user", "account", "+name", "state", "#for", "#GPUs", "nodes"), rows)
+    table = _table(("#job", "user", "account", "+name", "state", "#for", "#GPUs", "+nodes"), rows)
     more = len(running) - JOBS_SHOWN
     return ["<h2>Running jobs</h2>", table, *([f'<p class="soft">And {more} older ones.</p>'] if more > 0 else [])]
 
@@ -192,12 +192,12 @@ def _node_set(names: Sequence[str]) -> str:
 
 
 def _short(text: str) -> str:
-    """Give a set of nodes; a long one to be unfolded."""
+    """Give a set of nodes as Slurm takes it, which a line may break at each comma; a long one to be unfolded."""
+    whole = _text(text).replace(",", ",<wbr>")
     if len(text) <= _LONGEST_SET:
-        return _text(text.replace(",", ", "))
+        return whole
     start = text[: text.rfind(",", 0, 80) + 1 or 80]
-    whole = _text(text.replace(",", ", "))
-    return f"<details><summary>{_text(start.replace(',', ', '))} …</summary>{whole}</details>"
+    return f"<details><summary>{_text(start).replace(',', ',<wbr>')} …</summary>{whole}</details>"
 
 
 def _mark(text: str, mark: str) -> str:

@@ -7,11 +7,11 @@ import json
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import LockTimeout, SlurmUnavailable
 from ..files import write_atomically
-from .discovery import is_doubtful, make_plan, vanished_nodes
+from .discovery import is_others, make_plan
 from .target_files import TargetFiles, read_memory
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..config.model import Config
     from ..slurm_state import SlurmClient, SlurmNode
     from .discovery import Change, Plan
+
+_T = TypeVar("_T")
 
 LOCK_TIMEOUT_S = 30.0
 _POLL_S = 0.05
@@ -38,6 +40,11 @@ class Outcome(NamedTuple):
 
     leftovers: int
     """Temporary files of killed writers that were removed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the files are as they should be, or would be."""
+        return not (self.failed or self.plan.disputed)
 
 
 class Sync:
@@ -83,16 +90,18 @@ class Sync:
         files.look()
         nodes = ask_nodes(self._client)
         cluster = self._cluster_name()
-        vanished = vanished_nodes({node.name for node in nodes}, files.content, cluster)
-        before = memory.get("answers")
-        answers = (before if isinstance(before, int) else 0) + 1 if is_doubtful(vanished, files.content, cluster) else 0
-        plan = make_plan(nodes, files.content, cluster, self._config, answers)
+        doubts = _remembered(memory, "doubts", 0)
+        claimed: set[str] = set(_remembered(memory, "claimed", []))
+        plan = make_plan(nodes, files.content, cluster, self._config, doubts, claimed)
         if dry_run:
             return Outcome(nodes, plan, [], [], 0)
+        theirs = [name for name, targets in files.content.items() if targets and is_others(targets, cluster)]
         done, failed = _apply(plan, files)
+        claimed.update({change.node for change in done}.intersection(theirs))
         leftovers = files.remove_leftovers(time.time())
-        if files.has_changed or answers != before:
-            data = json.dumps({**files.memory(), "answers": answers}, separators=(",", ":"))
+        now = {"doubts": plan.doubts, "claimed": sorted(claimed)}
+        if files.has_changed or now != {name: memory.get(name) for name in now}:
+            data = json.dumps({**files.memory(), **now}, separators=(",", ":"))
             write_atomically(path, data.encode())
         return Outcome(nodes, plan, done, failed, leftovers)
 
@@ -114,6 +123,11 @@ def ask_nodes(client: SlurmClient) -> list[SlurmNode]:
     if not nodes:
         raise SlurmUnavailable("Slurm names no node at all, which is not believed", hint="see: sinfo --all")
     return nodes
+
+
+def _remembered(memory: dict[str, Any], name: str, default: _T) -> _T:
+    value = memory.get(name)
+    return value if isinstance(value, type(default)) else default
 
 
 def _apply(plan: Plan, files: TargetFiles) -> tuple[list[Change], list[tuple[Change, str]]]:
@@ -143,7 +157,8 @@ def _locked(path: str, timeout_s: float) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() >= end:
                     raise LockTimeout(
-                        f"another sync has held {path} for {timeout_s:g} s", hint="see what it waits for"
+                        f"another sync has held {path} for {timeout_s:g} s",
+                        hint="see whether the shared file system hangs",
                     ) from None
                 time.sleep(_POLL_S)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
@@ -52,6 +53,14 @@ class TargetFiles:
             SharedFsUnavailable: nothing is mounted.
             OSError: the folder cannot be read.
         """
+        self.take_over(self.find_changes())
+
+    def find_changes(self) -> dict[str, Any]:
+        """Find what `look` has to take over, as values that json can carry: who must not hang looks in a child.
+
+        Raises:
+            SharedFsUnavailable, OSError: as for `look`.
+        """
         seen: dict[str, _Identity] = {}
         leftovers: dict[str, _Identity] = {}
         try:
@@ -72,13 +81,24 @@ class TargetFiles:
                     leftovers[entry.name] = identity
                 else:
                     seen[entry.name[: -len(SUFFIX)]] = identity
+        changed = {name: identity for name, identity in seen.items() if self._seen.get(name) != identity}
+        return {
+            "files": {name: [identity, self._read(name)] for name, identity in changed.items()},
+            "gone": [name for name in self._seen if name not in seen],
+            "leftovers": leftovers,
+        }
+
+    def take_over(self, changes: dict[str, Any]) -> None:
+        """Take over what `find_changes` has found, here or in a copy of this process."""
+        seen, content = _restore_files(changes["files"])
+        leftovers = _restore_identities(changes["leftovers"])
         self._old_leftovers = [name for name, identity in leftovers.items() if self._leftovers.get(name) == identity]
-        content = {}
-        for name, identity in seen.items():
-            is_known = self._seen.get(name) == identity
-            content[name] = self.content[name] if is_known else self._read(name)
-        self.has_changed = self.has_changed or seen != self._seen or leftovers != self._leftovers
-        self._seen, self._leftovers, self.content = seen, leftovers, content
+        self.has_changed = self.has_changed or bool(seen or changes["gone"] or leftovers != self._leftovers)
+        for name in changes["gone"]:
+            del self._seen[name], self.content[name]
+        self._seen.update(seen)
+        self.content.update(content)
+        self._leftovers = leftovers
 
     def write(self, name: str, targets: Targets) -> None:
         """Replace a node's file.
@@ -135,11 +155,9 @@ class TargetFiles:
         try:
             if (memory["version"], memory["folder"]) != (VERSION, self._folder):
                 return
-            files = memory["files"]
-            seen = {name: tuple(identity) for name, (identity, _) in files.items()}
-            content = {name: _restore(content) for name, (_, content) in files.items()}
-            leftovers = {name: tuple(identity) for name, identity in memory["leftovers"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
+            seen, content = _restore_files(memory["files"])
+            leftovers = _restore_identities(memory["leftovers"])
+        except (LookupError, TypeError, ValueError, AttributeError):
             return
         self._seen, self._leftovers, self.content = seen, leftovers, content
         self.has_changed = False
@@ -168,8 +186,22 @@ def read_memory(path: str) -> dict[str, Any]:
     return memory if isinstance(memory, dict) else {}
 
 
+def _restore_files(files: dict[str, Any]) -> tuple[dict[str, _Identity], dict[str, Targets | None]]:
+    content = {name: _restore(content) for name, (_, content) in files.items()}
+    return _restore_identities({name: identity for name, (identity, _) in files.items()}), content
+
+
+def _restore_identities(found: dict[str, Any]) -> dict[str, _Identity]:
+    return {name: (identity[0], identity[1], identity[2], identity[3]) for name, identity in found.items()}
+
+
 def _restore(content: dict[str, Any] | None) -> Targets | None:
-    return content and {name: Target(address, labels) for name, (address, labels) in content.items()}
+    return content and {name: Target(address, _share(labels)) for name, (address, labels) in content.items()}
+
+
+def _share(labels: dict[str, str]) -> dict[str, str]:
+    """Give labels whose texts are the same objects wherever they are alike: ten thousand nodes say much the same."""
+    return {sys.intern(name): sys.intern(value) for name, value in labels.items()}
 
 
 def _identity(status: os.stat_result) -> _Identity:

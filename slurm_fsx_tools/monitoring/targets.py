@@ -8,15 +8,17 @@ lost where both write at once is seen as missing, and made again, by the next pr
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import json_text
 from ..errors import InvalidName, SharedFsUnavailable, UntrustedFile
 from ..files import read_trusted, remove, write_atomically
+from ..values import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from ..job import Node
     from .exporters import Exporter
@@ -48,6 +50,8 @@ def make_target(node: Node, cluster: str, exporter: Exporter, more: Mapping[str,
 
 def format_targets(targets: Targets) -> bytes:
     """Give the content of a node's file: the same targets give the same bytes."""
+    import json  # not where a prolog finds all as it was
+
     groups = [{"targets": [targets[name].address], "labels": targets[name].labels} for name in sorted(targets)]
     return (json.dumps(groups, indent=1, sort_keys=True) + "\n").encode()
 
@@ -56,7 +60,7 @@ def parse_targets(data: bytes, node_name: str) -> Targets | None:
     """Read the content of a node's file; None where it is broken, empty, or nothing that we write."""
     targets: Targets = {}
     try:
-        groups: list[dict[str, Any]] = json.loads(data)
+        groups: list[dict[str, Any]] = json_text.loads(data)
         for group in groups:
             (address,) = group["targets"]
             labels = {name: value for name, value in group["labels"].items() if isinstance(value, str)}

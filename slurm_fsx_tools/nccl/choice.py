@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from ..values import NamedTuple
 from .manifest import is_version_id
 from .profiles import profile_names
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
 

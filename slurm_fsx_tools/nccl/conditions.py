@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from ..values import NamedTuple
 
 Range = tuple[str, str]
 """From this version on, and before that one; empty for no bound."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from ..jobenv import HOST, LIBRARY, Operation
+from ..values import NamedTuple
 from .choice import OFF
 from .conditions import Facts
 from .instance import instance_type
@@ -13,6 +12,7 @@ from .profiles import DOCUMENTED_VALUES, Profile, profile_names, select_profile
 from .survey import SETUP_SCRIPT, VERSION_FILE
 from .variables import BY_NAME, STOPS_TUNER, TUNER_THREAD
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -8,17 +8,19 @@ are the same; so a prolog makes four calls, and sources a script once.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import json_text
 from ..errors import SlurmFsxError
 from ..files import read_trusted, remove, write_atomically
+from ..values import NamedTuple
 from .survey import survey
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from ..config.model import Config
     from ..shared_fs import SharedFs
@@ -128,7 +130,7 @@ def unsaid(notes: Iterable[str], config: Config, version: str = "") -> list[str]
 def recall(config: Config, version: str = "") -> Memory | None:
     """Give what this node remembers; None where that is nothing, or nothing that root alone could have written."""
     try:
-        document: dict[str, Any] = json.loads(read_trusted(_path(config, version)))
+        document: dict[str, Any] = json_text.loads(read_trusted(_path(config, version)))
         if document.pop("format") != FORMAT:
             return None
         return Memory(**{**document, "installation": Installation(**document["installation"])})
@@ -150,7 +152,7 @@ def forget_doubtful(config: Config) -> None:
 def _remember(config: Config, memory: Memory, version: str) -> None:
     document = {"format": FORMAT, **memory._asdict(), "installation": memory.installation._asdict()}
     try:
-        write_atomically(_path(config, version), json.dumps(document).encode())
+        write_atomically(_path(config, version), json_text.dumps(document))
     except OSError:
         pass  # an ordinary user's process, or a full /run: the next one looks again
 

@@ -8,12 +8,12 @@ Source: Amazon EC2 User Guide, "Use the Instance Metadata Service to access inst
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from ..config.model import is_instance_type
 from ..errors import SlurmFsxError
 from ..files import read_trusted, write_atomically
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
 

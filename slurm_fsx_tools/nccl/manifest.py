@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, NamedTuple
-
+from .. import json_text
 from ..errors import SlurmFsxError
+from ..values import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 FILE = "manifest.json"
@@ -62,6 +65,8 @@ class Manifest(NamedTuple):
 
     def format(self) -> bytes:
         """Give the file's text."""
+        import json  # not in a prolog
+
         return json.dumps({"format": FORMAT, **self._asdict()}, indent=1).encode() + b"\n"
 
     @classmethod
@@ -72,7 +77,7 @@ class Manifest(NamedTuple):
             InvalidManifest: it is none of ours.
         """
         try:
-            document: dict[str, Any] = json.loads(data)
+            document: dict[str, Any] = json_text.loads(data)
             if document.pop("format") != FORMAT:
                 raise ValueError
             manifest = cls(**document)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..errors import SlurmFsxError
 from ..files import WORLD_READABLE, check_owner, read_trusted, write_atomically
 from .installation import current_installation, forget_doubtful
-from .manifest import CURRENT, FILE, Manifest, is_version_id
+from .manifest import CURRENT, FILE, VERSIONS, Manifest, is_version_id
+from .survey import SETUP_SCRIPT
 
 if TYPE_CHECKING:
     from ..config.model import Config
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PROFILE = "profile.d/nccl-shared.sh"
 ENROOT = "enroot"
 """Both below the share folder and below /etc: the file, and a folder of fragments that go where enroot is."""
+
+_OTHERS = "as another tool installed it"
+"""Instead of a version: jobs get that, too."""
 
 _OTHERS_MAY_ENTER = stat.S_IROTH | stat.S_IXOTH
 
@@ -142,6 +146,8 @@ def _look(folder: str) -> dict[str, Any]:
     try:
         target = os.readlink(link)
     except FileNotFoundError:
+        if os.path.exists(f"{folder}/{SETUP_SCRIPT}") and not os.path.exists(f"{folder}/{VERSIONS}"):
+            return _answer(_OTHERS)
         return _answer("", f"there is no {link}: run slurm-fsx nccl install, or slurm-fsx nccl use")
     except OSError:
         return _answer("", f"{link} is no symbolic link: move it away, and run slurm-fsx nccl use")

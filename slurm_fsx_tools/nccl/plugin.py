@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from . import environment
 from .choice import choose, unknown
 from .installation import current_installation, unsaid
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..config.model import Config
     from ..job import Job

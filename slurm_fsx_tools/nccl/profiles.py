@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ..config.model import PROFILES, Config
+from ..values import NamedTuple
 from .conditions import Facts
 from .variables import BY_NAME, NETWORK, VARIABLES
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from ..errors import SlurmFsxError, UntrustedFile
 from ..files import check_owner, check_trusted, read_trusted, remove
 from .manifest import CURRENT, FILE, USES, VERSIONS, Manifest, is_version_id, version_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SETUP_SCRIPT = "setup-nccl-env.sh"
 VERSION_FILE = ".nccl_version"

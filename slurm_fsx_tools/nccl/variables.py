@@ -6,10 +6,10 @@ are silent it says nothing: a variable that is not here is neither good nor bad.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from ..values import NamedTuple
 from .conditions import ALWAYS, When
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

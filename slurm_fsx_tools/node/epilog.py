@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..files import remove
-from .run import EXIT_OK, Context, exit_with, job_file, run
+from .run import EXIT_OK, Context, exit_with, run
 
 
 def main() -> None:
@@ -14,17 +14,12 @@ def main() -> None:
 
 
 def clean_up(context: Context) -> int:
-    """Remove what the prolog wrote, and let the plugins clean up; give the exit code."""
+    """Remove what the prolog wrote, but for the log, and let the plugins clean up; give the exit code."""
     job, config = context.job, context.config
     # First: where this run is cut short, what it leaves is that of a job that is gone, and later ones take it away.
-    _remove(context, ".env")
-    context.plugins.call_each("slurm_fsx_epilog", job=job, config=config, shared_fs=context.shared_fs)
-    _remove(context, ".log")
-    return EXIT_OK
-
-
-def _remove(context: Context, suffix: str) -> None:
     try:
-        remove(job_file(context.config, context.job.id, suffix))
+        remove(context.env_path)
     except OSError as error:
-        context.journal.failure(f"removing the job's {suffix[1:]}", error)
+        context.journal.failure("removing the job's environment", error)
+    context.plugins.call_each("slurm_fsx_epilog", job=job, config=config, shared_fs=context.shared_fs)
+    return EXIT_OK

@@ -7,6 +7,7 @@ import syslog
 import time
 
 from ..errors import SlurmFsxError
+from ..files import remove
 
 LONGEST_LINE = 1000
 """Characters of one message; what a user typed may be longer."""
@@ -41,6 +42,15 @@ class Journal:
         self.failures += 1
         kind = "" if isinstance(error, SlurmFsxError) else f"{type(error).__name__}: "
         self.warning(f"{what} failed, the job goes on without it: {kind}{error}")
+
+    def end(self) -> None:
+        """Remove the job's own log; what is said from now on is in syslog alone."""
+        path, self._path = self._path, ""
+        try:
+            if path:
+                remove(path)
+        except OSError as error:
+            self.warning(f"the job's log stays: {error}")
 
     def _write(self, priority: int, text: str) -> None:
         line = f"{self._prefix}: {printable(text)[:LONGEST_LINE]}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from ..files import remove, write_atomically
 from ..health import DRAIN, OK, VERDICTS, Health
 from ..jobenv import JobEnv, format_operations
 from .run import EXIT_DRAIN, EXIT_OK, Context, exit_with, run
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 
 def main() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
@@ -16,8 +14,10 @@ from ..errors import DeadlineExceeded, SlurmFsxError
 from ..job import Job
 from ..plugins import load_plugins
 from ..shared_fs import SharedFs
+from ..signals import SIGKILL
 from .journal import Journal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -95,11 +95,14 @@ def run(act: str, body: Callable[[Context], int], environ: Mapping[str, str], ru
         except (OSError, DeadlineExceeded) as error:
             journal.warning(f"this run is not counted: {error}")
         if failed:
-            _tell_failure(act, job, snapshot, journal)
+            _tell_failure(act, job, snapshot)
         return EXIT_DRAIN if code == EXIT_DRAIN else EXIT_OK
     except Exception as error:
         journal.failure(act, error)
         return EXIT_OK
+    finally:
+        if act == "epilog":
+            journal.end()  # by the last one who could write to it: what the child says, or ends of, comes before
 
 
 def _run_body(
@@ -109,10 +112,7 @@ def _run_body(
     journal: Journal,
 ) -> int:
     try:
-        # slurmd reads a prolog's output to its end: a child that is left behind must not hold it open.
-        null = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(null, stream)
+        _let_go_of_output()
         plugins = load_plugins(snapshot, journal.failure)
         code = body(Context(job, snapshot.config, journal, plugins))
     except BaseException as error:
@@ -121,10 +121,12 @@ def _run_body(
     return EXIT_FAILED_OPEN if code == EXIT_OK and journal.failures else code
 
 
-def _tell_failure(act: str, job: Job, snapshot: Snapshot, journal: Journal) -> None:
+def _tell_failure(act: str, job: Job, snapshot: Snapshot) -> None:
     """Let plugins hear at once that this run failed open, in a process that nobody waits for."""
     if os.fork():
         return
+    # In syslog alone: the job, and its log, may be gone before a plugin has failed here.
+    journal = Journal(act, job.id)
 
     def tell(context: Context) -> int:
         context.plugins.call_each("slurm_fsx_failed_open", act=act, job=job, config=snapshot.config)
@@ -132,9 +134,21 @@ def _tell_failure(act: str, job: Job, snapshot: Snapshot, journal: Journal) -> N
 
     try:
         os.setsid()  # slurmd ends a prolog's whole process group
-        _run_body(tell, job, snapshot, journal)
+        _let_go_of_output()
+        child = os.fork()
+        if child == 0:
+            os._exit(_run_body(tell, job, snapshot, journal))
+        # Nobody waits, but one that never ended would be joined by one more with each job.
+        _await(child, snapshot.config["prolog.deadline"], journal)
     finally:
         os._exit(EXIT_OK)
+
+
+def _let_go_of_output() -> None:
+    """Have nothing of slurmd's open, which reads a prolog's output to its end, whoever was left behind with it."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
 
 
 def _ensure_folder(path: str, journal: Journal) -> None:
@@ -149,7 +163,7 @@ def _ensure_folder(path: str, journal: Journal) -> None:
 def _await(child: int, deadline_s: float, journal: Journal) -> int:
     """Wait for the child, but no longer than the deadline; EXIT_FAILED_OPEN stands for any code not ours."""
     if not _ends_within(child, deadline_s):
-        os.kill(child, signal.SIGKILL)
+        os.kill(child, SIGKILL)
         os.waitpid(child, os.WNOHANG)  # in a hung kernel call it does not die: leave it behind
         journal.failure("what had not ended", SlurmFsxError(f"prolog.deadline is {deadline_s:g} s"))
         return EXIT_FAILED_OPEN

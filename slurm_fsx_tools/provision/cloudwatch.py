@@ -39,7 +39,7 @@ def cloudwatch_steps(rendered: Rendered, agent: CloudWatchAgent) -> list[Step]:
         return record.root == "/" and agent.has(PATH)
 
     return [
-        Folder(os.path.dirname(PATH)),
+        Folder(os.path.dirname(PATH), accepts_any=True),
         File(PATH, rendered.text()),
         Command(
             "have the CloudWatch agent read its configuration",

@@ -10,7 +10,8 @@ from ..errors import SharedFsUnavailable, SlurmFsxError
 from ..files import read_trusted
 from .head_node import CLUSTER_CONFIG, cluster_config_step, slurm_steps
 from .hooks import hook_steps
-from .mounts import is_shared, mounted_at
+from .installation import UNITS as UNIT_FOLDER
+from .mounts import is_shared, mounted_for
 from .node_exporter import node_exporter_steps
 from .plugstack import plugstack_path
 from .steps import File, Folder, Service, Withheld
@@ -35,7 +36,7 @@ def wait_until_mounted(root: str, shared_fs: SharedFs, wait_s: float, on_wait: C
     """Wait for the shared file system, at most so long; give what is wrong with it then, empty for nothing."""
     end_s = time.monotonic() + wait_s
     told = False
-    while mounted_at(root) is None and not os.path.islink(root):
+    while mounted_for(root) is None:
         if time.monotonic() >= end_s:
             return f"nothing is mounted at {root}"
         if not told:
@@ -83,7 +84,7 @@ def compute_node_steps(
     steps += _enroot_steps(config, installation, record.below(ENROOT))
     steps += [installation.unit(name) for name in UNITS]
     steps += [
-        Service("slurm-fsx-cleanup.timer"),
+        Service("slurm-fsx-cleanup.timer", watches=(f"{UNIT_FOLDER}/slurm-fsx-cleanup.timer",)),
         Service("slurm-fsx-nccl.service", start=False),
         Service("slurm-fsx-register.service", start=False),
     ]
@@ -123,7 +124,11 @@ def _slurm_steps(conf: SlurmConf | None, installation: Installation, runtime: st
     below = conf.root.rstrip("/")
     steps: list[Step] = []
     path = plugstack_path(conf)
-    if not below and is_shared(path):
+    if conf.is_copy:
+        steps.append(
+            Withheld("plugstack.conf", "slurmctld hands plugstack.conf out: it is the head node's", keeps=False)
+        )
+    elif not below and is_shared(path):
         steps.append(Withheld("plugstack.conf", f"{path} is shared between nodes: it is the head node's", keeps=False))
     else:
         steps += slurm_steps(conf, installation, runtime)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from ..errors import NotHere, SharedFsUnavailable, SlurmFsxError
 from .installation import CONFIG
-from .mounts import mounted_at
+from .mounts import mounted_for
 from .plugstack import plugstack_steps
 from .steps import File, Folder, Service, Withheld
+from .steps.placing import check_folders
 
 if TYPE_CHECKING:
     from ..config.model import Config
@@ -53,25 +54,37 @@ class NotMounted(SlurmFsxError):
     """The shared file system is not there, so that a tree would be made on local disk."""
 
 
-def check_mounted(root: str, shared_fs: SharedFs) -> None:
-    """See that the shared file system is mounted, and answers.
+def check_mounted(root: str, shared_fs: SharedFs, *, allow_unmounted: bool = False) -> None:
+    """See that the shared file system is mounted, answers, and is root's: users cannot turn the tree's folders away.
+
+    Args:
+        root: Where it should be.
+        shared_fs: Looks at it.
+        allow_unmounted: Whether an ordinary folder will do; what is mounted must answer all the same.
 
     Raises:
-        NotMounted: it is not; the message says what is there instead.
+        NotMounted: it is not mounted; the message says what is there instead.
+        SlurmFsxError: somebody else owns it, or everybody may rename what is in there.
     """
-    hint = "mount it, or make the tree on what is there: --allow-unmounted"
-    mount = mounted_at(root)
-    if mount is None and os.path.islink(root):
-        mount = mounted_at(os.path.realpath(root))
-    if mount is None:
+    mount = mounted_for(root)
+    if mount is None and not allow_unmounted:
         what = "an ordinary folder" if os.path.isdir(root) else "missing"
-        raise NotMounted(f"nothing is mounted at {root}: it is {what}", hint=hint)
-    try:
-        shared_fs.look(lambda: list(os.statvfs(root)))
-    except (OSError, SharedFsUnavailable) as error:
         raise NotMounted(
-            f"{mount.source} ({mount.kind}) is mounted at {root}, but does not answer: {error}", hint="mend it first"
-        ) from None
+            f"nothing is mounted at {root}: it is {what}",
+            hint="mount it, or take what is there: --allow-unmounted",
+        )
+    try:
+        shared_fs.look(lambda: _see(root))
+    except FileNotFoundError:
+        pass  # it will be made
+    except (OSError, SharedFsUnavailable) as error:
+        where = f"{mount.source} ({mount.kind}) is mounted at {root}" if mount else f"{root} is there"
+        raise NotMounted(f"{where}, but does not answer: {error}", hint="mend it first") from None
+
+
+def _see(root: str) -> None:
+    os.statvfs(root)  # asks the file server, where permissions may be remembered
+    check_folders(root)
 
 
 def head_node_steps(
@@ -97,6 +110,7 @@ def head_node_steps(
     """
     text = cluster_config if cluster_config is not None else local_config or _START
     steps = installation.common_steps()
+    steps.append(Folder(config["fsx.root"], accepts_any=True))
     steps += [Folder(config.below_fsx(path), mode) for path, mode in TREE]
     steps += [
         File(config.below_fsx("scripts", name), installation.read(f"scripts/{name}"), 0o755)
@@ -104,8 +118,8 @@ def head_node_steps(
     ]
     steps.append(File(config.below_fsx("config/containers.txt"), installation.read("containers.txt"), is_start=True))
     steps.append(File(config.below_fsx(CLUSTER_CONFIG), text, is_start=True))
-    steps += [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
-    steps.append(Service("slurm-fsx-sync.timer"))
+    units = [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
+    steps += [*units, Service("slurm-fsx-sync.timer", watches=(units[-1].path,))]
     return [*steps, *cluster_config_step(text), *slurm_steps(conf, installation, runtime)]
 
 

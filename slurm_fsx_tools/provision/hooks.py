@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SlurmFsxError
 from ..files import read_trusted
-from .plugstack import PYXIS, plugstack_path, read_plugstack
-from .slurm_conf import check_slurm_conf, matching
+from .plugstack import plugstack_path, read_plugstack
+from .slurm_conf import PLACES, check_slurm_conf, matching
 from .steps import File, Folder, Line, Link, Withheld
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ NAME = "50-slurm-fsx"
 SITE_NAME = "90-site"
 """A script that slurm.conf named alone, in the folder that takes its place: before ours, as it was the only one."""
 
+_WILD = re.compile(r"[*?[]")
 _OLDER = "of slurm-fsx-tools"
 _ALLOC = ("alloc", "contain")
 """Flags that have the prolog run when a node is allocated; Contain implies Alloc."""
@@ -47,8 +48,8 @@ class Places:
     line: str = ""
     """What slurm.conf must say, where it does not yet."""
 
-    site: str = ""
-    """The script that slurm.conf names now, and that must go on to run."""
+    site: tuple[str, ...] = ()
+    """What slurm.conf names now, as it stands there, and what must go on to run."""
 
     pattern: str = ""
     """The part of the setting that names a whole folder."""
@@ -92,15 +93,19 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
     missing: list[str] = []
     for key in ("Prolog", "Epilog"):
         place = find_place(conf, key)
+        if conf.is_copy and place.site:
+            missing.append(place.line)
+            continue  # slurmctld hands that script out, or the node has it; which folder takes its place is the head's
         steps.append(Folder(place.folder, accepts_any=True))
         if place.site and edit:
-            steps.append(Link(f"{place.folder}/{SITE_NAME}-{os.path.basename(place.site)}", place.site))
+            steps.append(_site_link(place))
         script = read_trusted(f"{share}/{key.lower()}.d/{NAME}")
-        steps.append(File(f"{place.folder}/{place.name}", script, 0o755, recognises=_OLDER))
+        steps.append(File(f"{place.folder}/{place.name}", script, 0o755, recognises=_OLDER, by_pattern=True))
         if place.line and edit:
             lines.append(_setting_line(conf, key, place.line, lines))
         elif place.line:
-            missing.append(place.line + (f" (and a link to {place.site} in there)" if place.site else ""))
+            missing.append(place.line)
+            missing += [f"# and in that folder a link to {script}" for script in place.site]
     flags = conf.value("PrologFlags")
     if not set(re.split(r"\s*,\s*", flags.lower())) & set(_ALLOC):
         line = f"PrologFlags={','.join(filter(None, ('Alloc', flags)))}"
@@ -109,14 +114,10 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
         else:
             missing.append(line)
     if missing:
-        lines.append(
-            Withheld(
-                f"lines of {conf.path}",
-                f"{conf.path} lacks {', '.join(missing)}",
-                "write that there on all nodes, or add --edit-slurm-conf; then: scontrol reconfigure",
-                keeps=False,
-            )
-        )
+        advice = "" if conf.is_copy else ", or slurm-fsx setup hooks --edit-slurm-conf"
+        last = "on the head node: slurm-fsx setup hooks" if conf.is_copy else "then, on one: scontrol reconfigure"
+        reason = "\n    ".join((f"{conf.path} needs this on all nodes{advice}:", *missing, f"# {last}"))
+        lines.append(Withheld(f"lines of {conf.path}", reason, keeps=False))
     names = {step.name for step in (*steps, *lines)}
     again = [step for step in map(_again, before) if step is not None and step.name not in names]
     return [*steps, *again, *lines]
@@ -134,12 +135,35 @@ def find_place(conf: SlurmConf, key: str) -> Places:
     values = [setting.value for setting in conf.all(key) if setting.value not in ("", "(null)")]
     for value in values:
         folder, pattern = os.path.split(value)
-        if re.search(r"[*?[]", pattern) and not re.search(r"[*?[]", folder):
-            name = next((name for name in (NAME, f"{NAME}.sh") if fnmatch.fnmatchcase(name, pattern)), "")
-            if name:
-                return Places(key, folder, name, pattern=value)
-    folder = f"{conf.folder}/{key.lower()}.d"
-    return Places(key, folder, line=f"{key}={folder}/*", site=values[-1] if values else "")
+        name = _name_for(pattern)
+        if name and os.path.isabs(folder) and not _WILD.search(folder):
+            return Places(key, folder, name, pattern=value)
+    folder = f"{os.path.dirname(PLACES[0]) if conf.is_copy else conf.folder}/{key.lower()}.d"
+    setting = f'"{folder}/*"' if re.search(r"\s", folder) else f"{folder}/*"
+    return Places(key, folder, line=f"{key}={setting}", site=tuple(dict.fromkeys(values)))
+
+
+def _name_for(pattern: str) -> str:
+    """Give a name for ours by which a pattern finds it; empty where the pattern is none, or is too strange."""
+    if not _WILD.search(pattern):
+        return ""
+    fitted = pattern.replace("*", NAME, 1).replace("*", "")
+    return next((name for name in (NAME, f"{NAME}.sh", fitted) if fnmatch.fnmatchcase(name, pattern)), "")
+
+
+def _site_link(place: Places) -> Step:
+    """Give the step by which the script that slurm.conf names goes on to run.
+
+    Raises:
+        Refused: which scripts that is depends on Slurm's release, or on the node.
+    """
+    script = place.site[0]
+    if len(place.site) > 1 or _WILD.search(script) or not os.path.isabs(script):
+        raise Refused(
+            f"slurm.conf says {place.key}={', '.join(place.site)}, which no single folder stands for",
+            hint=f"have that run {place.folder}/{NAME}, or write {place.line} with links to all of it in there",
+        )
+    return Link(f"{place.folder}/{SITE_NAME}-{os.path.basename(script)}", script)
 
 
 def empty_patterns(conf: SlurmConf) -> list[str]:
@@ -151,7 +175,7 @@ def empty_patterns(conf: SlurmConf) -> list[str]:
 def warnings(conf: SlurmConf) -> list[str]:
     """Say what in slurm.conf would hurt jobs, and is not ours to change."""
     found = []
-    pyxis = any(PYXIS in line.plugin for line in read_plugstack(plugstack_path(conf), conf.root))
+    pyxis = read_plugstack(plugstack_path(conf), conf.root).pyxis is not None
     task_prolog = conf.get("TaskProlog")
     if pyxis and task_prolog:
         found.append(

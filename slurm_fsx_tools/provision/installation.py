@@ -19,6 +19,12 @@ ETC = "/etc/slurm-fsx"
 CONFIG = f"{ETC}/config.yaml"
 UNITS = "/etc/systemd/system"
 COMMAND = "/usr/local/bin/slurm-fsx"
+SHELLS = {
+    "/usr/local/share/man/man1/slurm-fsx.1": "man/man1/slurm-fsx.1",
+    "/usr/local/share/bash-completion/completions/slurm-fsx": "completions/slurm-fsx",
+    "/usr/local/share/zsh/site-functions/_slurm-fsx": "completions/_slurm-fsx",
+}
+"""Where man(1), bash-completion and zsh look by themselves, and which file of the share folder they find there."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,16 @@ class Installation:
         return File(f"{UNITS}/{name}", self.read(f"systemd/{name}"), recognises="slurm-fsx")
 
     def common_steps(self) -> list[Step]:
-        """List what every machine gets: the command, and folders for configuration and plugins of the site."""
+        """List what every machine gets: the command with its manual page, and folders for the site's own."""
+        steps: dict[str, Step] = {}
+        for path, name in SHELLS.items():
+            words = path.split("/")
+            above = ["/".join(words[:end]) for end in range(len(["", "usr", "local", "share", "man"]), len(words))]
+            steps.update({folder: Folder(folder, accepts_any=True) for folder in above})
+            steps[path] = Link(path, f"{self.share}/{name}")
         return [
             Link(COMMAND, f"{self.home}/bin/slurm-fsx"),
+            *steps.values(),
             Folder(ETC, accepts_any=True),
             Folder(f"{ETC}/plugins.d", accepts_any=True),
         ]

@@ -6,10 +6,14 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from ..errors import UntrustedFile
+from ..files import open_folder, remove
 from .slurm_conf import matching
 from .steps import File, Folder, Service, Withheld
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .steps import Step
 
 DEBIAN = "prometheus-node-exporter.service"
@@ -18,7 +22,11 @@ DEBIAN_FOLDER = "/var/lib/prometheus/node-exporter"
 """What Debian's package reads without being told."""
 
 _OPTION = re.compile(r"--collector\.textfile\.directory[= ]\"?([^\s\"']+)")
-_UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_PROGRAM = re.compile(r"[-@:+!|]*\S*/(prometheus-)?node[_-]exporter(\s|$)")
+"""The start of a command line that takes one more option at its end. Source: systemd.service(5), ExecStart."""
+
+_METRICS = re.compile(r"\.?slurm_fsx_\w+\.prom(\.|$)")
+UNIT_FOLDERS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _DEFAULTS = ("/etc/default/", "/etc/sysconfig/")
 _DROP_IN = "50-slurm-fsx.conf"
 
@@ -31,7 +39,7 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
         root: The root folder of the machine.
     """
     below = root.rstrip("/")
-    unit, path = _find_unit(below)
+    unit, path = find_unit(below)
     if not path:
         return []
     drop_ins = matching(f"/etc/systemd/system/{unit}.d/*.conf", root)
@@ -43,20 +51,17 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
     if reads == folder:
         return []
     if said:
-        return [
-            Withheld(
-                f"textfiles of {unit}",
-                f"{unit} reads {reads}, and metrics of jobs are written to {folder}",
-                f"set monitoring.textfile_dir to {reads} in the configuration",
-                keeps=False,
-            )
-        ]
+        reason = f"{unit} reads {reads}, and metrics of jobs are written to {folder}"
+        return [_withheld(unit, reason, f"set monitoring.textfile_dir to {reads} in the configuration")]
     commands = [
         line.partition("=")[2].strip() for text in texts for line in _lines(text) if line.startswith("ExecStart=")
     ]
     command = next((each for each in reversed(commands) if each), "")
     if not command:
         return []
+    if not _PROGRAM.match(command):
+        reason = f"{unit} starts node_exporter by a program of its own, and metrics of jobs are written to {folder}"
+        return [_withheld(unit, reason, f"add --collector.textfile.directory={folder} there")]
     drop_in = f"/etc/systemd/system/{unit}.d/{_DROP_IN}"
     text = (
         "# Written by slurm-fsx setup node: metrics of jobs are in a folder that the textfile collector reads.\n"
@@ -71,9 +76,33 @@ def node_exporter_steps(folder: str, root: str = "/") -> list[Step]:
     ]
 
 
-def _find_unit(below: str) -> tuple[str, str]:
+def _withheld(unit: str, reason: str, hint: str) -> Withheld:
+    return Withheld(f"textfiles of {unit}", reason, hint, keeps=False)
+
+
+def remove_metrics(folder: str, wanted: Callable[[str], bool]) -> None:
+    """Remove files of metrics that jobs, imports and passes have left, and half-written ones.
+
+    Args:
+        folder: ``monitoring.textfile_dir``; where it is missing, or others write to it, nothing is removed.
+        wanted: Says of a file's name, without what makes it half-written, whether it goes.
+    """
+    try:
+        fd = open_folder(folder)
+    except (OSError, UntrustedFile):
+        return
+    try:
+        for name in os.listdir(fd):
+            if _METRICS.match(name) and wanted(name.lstrip(".")):
+                remove(name, fd)
+    finally:
+        os.close(fd)
+
+
+def find_unit(below: str = "") -> tuple[str, str]:
+    """Give node_exporter's unit and the path of its file, both empty where it has none."""
     for unit in UNITS:
-        for place in _UNIT_FOLDERS:
+        for place in UNIT_FOLDERS:
             if os.path.isfile(f"{below}{place}/{unit}"):
                 return unit, f"{place}/{unit}"
     return "", ""

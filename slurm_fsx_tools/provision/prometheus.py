@@ -153,7 +153,7 @@ def prometheus_steps(setup: PrometheusSetup, record: Record) -> list[Step]:
     if place.is_packaged:
         unit_path = _DROP_IN
         steps += [
-            Folder(os.path.dirname(_DROP_IN)),
+            Folder(os.path.dirname(_DROP_IN), accepts_any=True),
             File(_DROP_IN, format_drop_in(setup, place, record.below(DEFAULTS_FILE))),
         ]
         if find_program("apt-get"):
@@ -196,16 +196,21 @@ def check_with_promtool(setup: PrometheusSetup) -> bool:
         ):
             with open(path, "x", encoding="utf-8") as file:
                 file.write(text)
-        done = subprocess.run(
-            [promtool, "check", "config", f"{folder}/{CONFIG_FILE}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=_PROMTOOL_TIMEOUT_S,
-        )
+        try:
+            done = subprocess.run(
+                [promtool, "check", "config", f"{folder}/{CONFIG_FILE}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                check=False,
+                timeout=_PROMTOOL_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise InvalidPrometheusConfig(
+                f"promtool did not read what would be written within {_PROMTOOL_TIMEOUT_S:g} s", hint="run it again"
+            ) from None
     if done.returncode:
         said = [line.strip() for line in done.stdout.splitlines() if "FAILED" in line or "error" in line.lower()]
         raise InvalidPrometheusConfig(

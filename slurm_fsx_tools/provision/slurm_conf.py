@@ -27,7 +27,6 @@ PLACES = (
 CACHES = ("/run/slurm/conf/slurm.conf", "/var/spool/slurmd/conf-cache/slurm.conf")
 """Where nodes of a configless cluster keep a copy, which nobody may edit. Source: Slurm's page "configless"."""
 
-_DEPTH = 10
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*=\s*(\"[^\"]*\"|\S*)")
 _CHECK_TIMEOUT_S = 20.0
 
@@ -64,6 +63,11 @@ class SlurmConf:
     root: str = "/"
 
     @property
+    def is_copy(self) -> bool:
+        """Whether this is a configless cluster's node, whose slurmctld hands the configuration out."""
+        return self.path in CACHES
+
+    @property
     def folder(self) -> str:
         return os.path.dirname(self.path)
 
@@ -82,8 +86,13 @@ class SlurmConf:
         return setting.value if setting else default
 
 
-def find_slurm_conf(root: str = "/", environ: Mapping[str, str] | None = None) -> str:
+def find_slurm_conf(root: str = "/", environ: Mapping[str, str] | None = None, *, copies: bool = False) -> str:
     """Give the path of slurm.conf.
+
+    Args:
+        root: The root folder of the machine.
+        environ: The environment; ``SLURM_CONF`` names it there.
+        copies: Whether the copy will do that a configless cluster's node has.
 
     Raises:
         SlurmConfMissing: it is nowhere, or this is a node of a configless cluster.
@@ -95,6 +104,8 @@ def find_slurm_conf(root: str = "/", environ: Mapping[str, str] | None = None) -
             return path
     for path in CACHES:
         if os.path.isfile(f"{below}{path}"):
+            if copies:
+                return path
             raise SlurmConfMissing(
                 f"this node has its configuration from slurmctld ({path})", hint="set it up on the head node"
             )
@@ -110,7 +121,7 @@ def read_slurm_conf(path: str, root: str = "/") -> SlurmConf:
     Raises:
         OSError: it cannot be read. An include that is missing is Slurm's trouble, and skipped here.
     """
-    return SlurmConf(path, tuple(_read(path, os.path.dirname(path), root, 0)), root)
+    return SlurmConf(path, tuple(_read(path, os.path.dirname(path), root, set())), root)
 
 
 def check_slurm_conf(path: str, text: str) -> str:
@@ -147,7 +158,9 @@ def check_slurm_conf(path: str, text: str) -> str:
     return printable(" ".join(done.stderr.split())) or f"scontrol ended with {done.returncode}"
 
 
-def _read(path: str, base: str, root: str, depth: int) -> list[Setting]:
+def _read(path: str, base: str, root: str, seen: set[str]) -> list[Setting]:
+    """Read a file; `seen` are those that were read before: each is once, so that no include leads round in circles."""
+    seen.add(path)
     found: list[Setting] = []
     with open(f"{root.rstrip('/')}{path}", errors="surrogateescape") as file:
         raw = file.read().split("\n")
@@ -162,8 +175,8 @@ def _read(path: str, base: str, root: str, depth: int) -> list[Setting]:
         words = text.split()
         if len(words) == 2 and words[0].lower() == "include":
             included = os.path.join(base, words[1])
-            if depth < _DEPTH and os.path.isfile(f"{root.rstrip('/')}{included}"):
-                found += _read(included, base, root, depth + 1)
+            if included not in seen and os.path.isfile(f"{root.rstrip('/')}{included}"):
+                found += _read(included, base, root, seen)
             continue
         found += [Setting(match[1], match[2].strip('"'), path, whole) for match in _SETTING.finditer(text)]
     return found

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import records
-from .commands import CommandClient, CommandFailed, WayUnfit
-from .states import ENDED, with_partition
+from .commands import CommandFailed, WayUnfit
+from .states import with_partition
+from .text_client import TextClient
 
 if TYPE_CHECKING:
     from ..slurm_state import SlurmJob, SlurmNode
@@ -18,8 +19,11 @@ SHOW_NODES_22 = ("sinfo", "--all", "--json")
 """The same on 22.05; newer ones print groups of nodes that are alike here, without addresses."""
 
 
-class JsonClient(CommandClient):
-    """Asks by ``--json``."""
+class JsonClient(TextClient):
+    """Asks by ``--json``, but for all jobs at once.
+
+    ``squeue --json`` tells each core of each node of each job: some 100 MB for a thousand busy nodes of 192 cores.
+    """
 
     name = "--json"
 
@@ -31,11 +35,6 @@ class JsonClient(CommandClient):
                 raise _unfit(error) from error
             text = self._ask_json(*SHOW_NODES_22)
         return with_partition(records.nodes(text), self.partitions())
-
-    def jobs(self) -> list[SlurmJob]:
-        # 22.05 prints some that have ended, too.
-        found = records.jobs(self._ask_json("squeue", "--all", "--json"))
-        return [job for job in found if job.state not in ENDED]
 
     def job(self, job_id: int) -> SlurmJob | None:
         try:

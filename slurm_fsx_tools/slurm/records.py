@@ -18,6 +18,16 @@ from .states import count_gpus, job_state, node_state
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_READ = frozenset(
+    (
+        *("nodes", "name", "state", "state_flags", "gres", "partitions", "active_features", "address"),
+        *("jobs", "job_id", "user_name", "user_id", "account", "partition", "job_state", "node_count", "container"),
+        *("gres_detail", "tres_alloc_str", "start_time", "end_time"),
+        *("set", "infinite", "number"),
+    )
+)
+"""What is read of records. The rest, which is most of a large cluster's answer, is let go while that is read."""
+
 
 def read(text: str, kind: str) -> list[Any]:
     """Give an answer's records, ``nodes`` or ``jobs``.
@@ -27,7 +37,7 @@ def read(text: str, kind: str) -> list[Any]:
     """
     try:
         # A job's name may hold what JSON wants escaped.
-        answer = json.loads(text, strict=False)
+        answer = json.loads(text, strict=False, object_hook=_without_the_rest)
     except ValueError as error:
         raise WayUnfit(f"the answer is no JSON: {error}", hint="see what the command prints") from error
     records = answer.get(kind) if isinstance(answer, dict) else None
@@ -58,6 +68,10 @@ def jobs(text: str) -> list[SlurmJob]:
         return [_job(record) for record in read(text, "jobs")]
     except (KeyError, TypeError, ValueError) as error:
         raise WayUnfit(f"a job is not told as expected: {error!r}", hint="see what the command prints") from error
+
+
+def _without_the_rest(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: record[name] for name in _READ.intersection(record)}
 
 
 def _node(record: Mapping[str, Any]) -> SlurmNode:

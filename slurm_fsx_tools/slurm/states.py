@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def job_state(words: Collection[str]) -> str:
     return next((word for word in _ABOVE_ALL if word in words), next(iter(words), ""))
 
 
+@lru_cache(1024)  # most nodes have the same
 def count_gpus(gres: str) -> int:
     """Count GPUs in generic resources, e.g. ``gpu:a100:8(S:0-1),nic:16``, ``gres/gpu:2`` or ``gres/gpu=2``."""
     # With types, Slurm counts each GPU twice: once for all, once by its type.

@@ -14,7 +14,17 @@ _NODE = re.compile(r"(?:^| )(NodeName|ActiveFeatures|Gres|NodeAddr|State|Partiti
 _STATE_MARKS = re.compile(r"[^A-Z_]*$")
 _NOTHING = ("(null)", "N/A", "n/a", "None", "none")
 
-_JOB_FIELDS = ("%A", "%U", "%T", "%u", "%a", "%P", "%N", "%D", "%S", "%e", "%b", "%j")
+_JOB_FIELDS = ("%A", "%U", "%T", "%u", "%a", "%P", "%N", "%D", "%S", "%e", "%j")
+_GPU_COLUMNS = {
+    "JobID": 12,
+    "NumNodes": 12,
+    "NumTasks": 12,
+    "tres-alloc": 160,
+    "tres-per-job": 64,
+    "tres-per-node": 64,
+    "tres-per-task": 64,
+}
+"""Columns of squeue, which pads and cuts them, with their widths; nothing that a user named is in them."""
 
 
 class TextClient(CommandClient):
@@ -33,21 +43,26 @@ class TextClient(CommandClient):
         return with_partition(read_nodes(text), self.partitions())
 
     def jobs(self) -> list[SlurmJob]:
-        return [job for job in self._jobs() if job.state not in ENDED]
+        return [job for job in self._jobs("--all") if job.state not in ENDED]
 
     def job(self, job_id: int) -> SlurmJob | None:
         try:
-            found = self._jobs("--states=all", f"--jobs={job_id}")
+            found = self._jobs("--all", "--states=all", f"--jobs={job_id}")
         except CommandFailed as error:
             if error.is_about_unknown_job:
                 return None
             raise
         return next((job for job in found if job.id == job_id), None)
 
-    def _jobs(self, *options: str) -> list[SlurmJob]:
+    def _jobs(self, *which: str) -> list[SlurmJob]:
         word = secrets.token_hex(8)
         form = f"{word}>{f'{word}|'.join(_JOB_FIELDS)}"
-        return read_jobs(self._ask("squeue", "--noheader", "--all", *options, f"--format={form}"), word)
+        jobs = read_jobs(self._ask("squeue", "--noheader", *which, f"--format={form}"), word)
+        if not any(job.nodes for job in jobs):
+            return jobs
+        columns = ",".join(f"{name}:{width}" for name, width in _GPU_COLUMNS.items())
+        gpus = read_gpus(self._ask("squeue", "--noheader", *which, f"--Format={columns}"))
+        return [job._replace(gpus=gpus.get(job.id, 0)) if job.nodes else job for job in jobs]
 
 
 def read_nodes(text: str) -> list[SlurmNode]:
@@ -99,8 +114,7 @@ def read_jobs(text: str, word: str) -> list[SlurmJob]:
     for record in records:
         fields = record.split(f"{word}|")
         try:
-            number, uid, state, user, account, partition, nodes, count, start, end, gres, name = fields
-            node_count = int(count)
+            number, uid, state, user, account, partition, nodes, count, start, end, name = fields
             jobs.append(
                 SlurmJob(
                     id=int(number),
@@ -111,9 +125,7 @@ def read_jobs(text: str, word: str) -> list[SlurmJob]:
                     name=name.rstrip("\n") if record is records[-1] else name,
                     state=state,
                     nodes=_value(nodes),
-                    node_count=node_count,
-                    # What --gpus asked for is not told here.
-                    gpus=count_gpus(_value(gres)) * node_count if _value(nodes) else 0,
+                    node_count=int(count),
                     start_time_s=_seconds(start),
                     end_time_s=_seconds(end),
                 )
@@ -121,6 +133,27 @@ def read_jobs(text: str, word: str) -> list[SlurmJob]:
         except ValueError as error:
             raise SlurmUnavailable(f"squeue answered {record[:80]!r}", hint="run: squeue") from error
     return jobs
+
+
+def read_gpus(text: str) -> dict[int, int]:
+    """Read how many GPUs jobs have, of squeue's columns: as allocated, which not every site counts, or as asked for.
+
+    Raises:
+        SlurmUnavailable: it is something else.
+    """
+    gpus = {}
+    for line in text.splitlines():
+        values, start = [], 0
+        for width in _GPU_COLUMNS.values():
+            values.append(line[start : start + width].strip())
+            start += width
+        number, nodes, tasks, allocated, per_job, per_node, per_task = values
+        try:
+            asked = count_gpus(per_job) or count_gpus(per_node) * int(nodes) or count_gpus(per_task) * int(tasks)
+            gpus[int(number)] = count_gpus(allocated) or asked
+        except ValueError as error:
+            raise SlurmUnavailable(f"squeue answered {line[:80]!r}", hint="run: squeue") from error
+    return gpus
 
 
 def _value(text: str | None) -> str:

@@ -109,6 +109,10 @@ def test_a_hung_fsx_is_a_problem_and_the_rest_is_checked(site: Site) -> None:
     found = wrong(document)
     assert document["code"] == 2
     assert found["fsx-answers"] == ["/fsx did not answer within 2 s."]
+    hung = [
+        each["check"] for each in document["findings"] if "answer" in each["finding"] and each["severity"] != "unknown"
+    ]
+    assert set(hung) - {"slurm-answers"} == {"fsx-answers"}
     assert found["images"] == ["Not checked: /fsx gave no answer within 2 s."]
     fine = {finding["check"] for finding in document["findings"] if finding["severity"] == "ok"}
     assert {"plugstack", "plugin-build", "prolog-scripts", "overlay", "slurm-answers"} <= fine
@@ -212,6 +216,48 @@ def test_many_nodes_are_told_together_and_compared(site: Site) -> None:
     site.cluster.nodes["n2"].path("/etc/slurm-fsx/config.yaml").unlink()
     fixed = doctor(site, "head", "--node", "n2", "--fix", "nccl-reach")
     assert "nccl-reach" not in wrong(fixed)
+
+
+def test_a_node_with_another_build_is_named(site: Site) -> None:
+    find = "echo /opt/slurm-fsx/lib/python3*/site-packages/slurm_fsx_tools/build-id"
+    (path,) = site.cluster.run_on("n2", ["sh", "-c", find]).stdout.split()
+    site.cluster.run_on("n2", ["sh", "-c", f"echo 0123456789ab >/root/build-id && mount --bind /root/build-id {path}"])
+    try:
+        document = doctor(site, "head", "--node", "n[1-2]", "fsx-answers")
+    finally:
+        site.cluster.run_on("n2", ["umount", path])
+    (finding,) = [each for each in document["findings"] if each["check"] == "nodes-alike"]
+    assert "(build 0123456789ab) on n2" in finding["finding"]
+
+
+def test_each_node_is_known_for_what_it_is_after_a_reconfiguration(site: Site) -> None:
+    site.cluster.reconfigure()  # from 24.11 on, the daemons' processes have other names then
+    for node, kind in (("head", "compute"), ("n1", "head")):
+        document = doctor(site, node, "slurm-daemons", "slurm-nodes", "prolog-scripts")
+        assert wrong(document) == {}
+        told = {finding["finding"] for finding in document["findings"]}
+        assert {text for text in told if text.startswith("This is no ")} == {f"This is no {kind} node."}
+
+
+def test_a_node_of_a_configless_cluster_is_judged_by_its_copies(site: Site) -> None:
+    set_slurm(site, "SlurmctldParameters=enable_configless")
+    copy = "mkdir -p /run/slurm/conf && cp /etc/slurm/*.conf /run/slurm/conf && mount -t tmpfs none /etc/slurm"
+    site.cluster.run_on("n1", ["sh", "-c", copy])
+    try:
+        assert wrong(doctor(site, "n1", "plugstack", "plugin-build", "container-scope", "slurm-conf")) == {}
+    finally:
+        site.cluster.run_on("n1", ["sh", "-c", "umount /etc/slurm; rm -r /run/slurm/conf"])
+
+
+@pytest.mark.parametrize("command", [["containers", "verify"], ["nccl", "verify", "--quick"], ["nccl", "apply-here"]])
+def test_what_the_doctor_sends_people_to_does_not_hang_with_fsx(site: Site, command: list[str]) -> None:
+    site.cluster.nodes["n1"].hang_fsx()
+    try:
+        done = site.cluster.run_on("n1", [COMMAND, *command])
+    finally:
+        site.cluster.nodes["n1"].heal_fsx()
+    assert done.returncode == 1
+    assert "/fsx did not answer within 2 s" in done.stdout + done.stderr
 
 
 def test_nodes_that_cannot_be_asked_are_named(site: Site) -> None:

@@ -16,6 +16,7 @@ from lab.images import make_image
 from lab.nccl import install_nccl
 from lab.node_root import Bind
 from lab.prometheus import Prometheus
+from slurm_fsx_tools.slurm_state import SlurmJob
 
 from .conftest import COMMAND, SYSTEM, plugstack
 
@@ -29,7 +30,12 @@ from slurm_fsx_tools.slurm.json_client import JsonClient
 from slurm_fsx_tools.slurm.pyslurm_client import PyslurmClient
 from slurm_fsx_tools.slurm.text_client import TextClient
 ways = [JsonClient(), TextClient(), *([PyslurmClient(folders=sys.argv[1:])] if sys.argv[1:] else [])]
-print(json.dumps([[sorted(way.nodes()), sorted(job._replace(end_time_s=0) for job in way.jobs())] for way in ways]))
+def jobs(way):  # as a list, and one by one, which --json tells
+    ids = sorted(job.id for job in way.jobs())
+    alone = [way.job(number)._replace(end_time_s=0) for number in ids]
+    assert alone == sorted(job._replace(end_time_s=0) for job in way.jobs())
+    return alone
+print(json.dumps([[sorted(way.nodes()), jobs(way)] for way in ways]))
 """
 
 
@@ -118,6 +124,9 @@ def test_a_running_job_is_known_and_later_remembered(cluster: Cluster, prometheu
 
     picture = "/root/job.svg"
     drawn = cluster.run_on("head", [COMMAND, "job", str(job.id), "--plot", picture])
+    if Path("/") != SYSTEM and drawn.returncode != 0:  # another release's installation may lack what pictures take
+        assert "slurm-fsx-tools[plot]" in drawn.stderr
+        return
     assert drawn.returncode == 0, drawn.stderr
     assert cluster.head.path(picture).read_bytes().startswith(b"<?xml")
     assert "GPU %" in drawn.stdout
@@ -159,14 +168,16 @@ def test_a_job_that_nobody_knows_is_an_error_with_the_reason(cluster: Cluster, p
 def test_all_ways_of_asking_agree_whatever_users_write(cluster: Cluster, pyslurm: list[str]) -> None:
     hostile = "first\nJobId=999 JobName=x UserId=root(0) GroupId=root(0) | 7|0|RUNNING \x1b[31m"
     one = start(cluster, f"--job-name={hostile}", "--comment=a JobId=9 JobName=z", "--account=phys|ics", "--gres=gpu:1")
+    three = start(cluster, "--nodes=2", "--gpus=2")
     two = cluster.sbatch("#!/bin/sh\nsleep 600\n", "--array=1-2", "--hold", f"--job-name={hostile}")
     done = cluster.run_on("head", ["/opt/slurm-fsx/bin/python3", "-I", "-c", ANSWERS, *pyslurm])
-    assert cluster.run_on("head", ["scancel", str(one.id), str(two.id)]).returncode == 0
+    assert cluster.run_on("head", ["scancel", str(one.id), str(two.id), str(three.id)]).returncode == 0
     cluster.wait_until_idle()
     assert done.returncode == 0, done.stderr
     first, *others = json.loads(done.stdout)
     assert others == [first] * (2 if pyslurm else 1)
     nodes, jobs = first
-    assert [node[:2] for node in nodes] == [["n1", "mixed"], ["n2", "idle"]]
-    assert {job[0] for job in jobs} == {one.id, two.id}
+    assert [node[:2] for node in nodes] == [["n1", "mixed"], ["n2", "mixed"]]
+    assert {job[0] for job in jobs} >= {one.id, two.id, three.id}
+    assert [SlurmJob(*job).gpus for job in jobs if job[0] in (one.id, three.id)] == [1, 2]
     assert hostile in next(job for job in jobs if job[0] == one.id)

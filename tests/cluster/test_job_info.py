@@ -135,6 +135,20 @@ def test_a_job_that_vanished_is_forgotten_at_the_next(node: Node) -> None:
     node.end_job(job)
 
 
+def test_a_job_whose_epilog_script_did_not_run_is_forgotten_at_the_next(node: Node) -> None:
+    script = node.cluster.slurm_etc / "epilog.d/50-slurm-fsx"
+    ours = script.read_text()
+    script.write_text("#!/bin/sh\nexit 0\n")
+    try:
+        job = node.start_job()
+        node.end_job(job)
+    finally:
+        script.write_text(ours)
+    assert node.file(job).exists()
+    assert node.cluster.srun("true").returncode == 0
+    assert not node.file(job).exists()
+
+
 def test_prologs_and_epilogs_are_counted_and_a_failure_is_told_at_once(node: Node) -> None:
     node.cluster.srun("true")
     failures = 'slurm_fsx_fail_open_total{act="prolog"}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,8 @@ from .conftest import COMMAND, make_site
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from lab.node import Daemon, Node
 
     from .conftest import Site
 
@@ -63,7 +65,7 @@ def forget(site: Site) -> None:
     for file in targets(site).glob("*.json"):
         file.unlink()
     for node in site.cluster.nodes.values():
-        node.path("/run/slurm-fsx/silent-exporters").unlink(missing_ok=True)
+        node.path("/run/slurm-fsx/registration.json").unlink(missing_ok=True)
     (site.cluster.head.path("/var/lib/slurm-fsx/monitoring/targets.json")).unlink(missing_ok=True)
 
 
@@ -134,13 +136,17 @@ def test_a_drained_or_silent_node_stays_a_target_whose_alert_fires(site: Site, p
     prometheus.exporter("n2").stop()
     try:
         assert sync(site).returncode == 0
-        site.cluster.wait_until(lambda: prometheus.up() == {"n1"}, "n2 not up in Prometheus")
-        assert [(each.labels["node"], each.is_up) for each in prometheus.targets()] == [("n1", True), ("n2", False)]
+        # Waited for as a whole: files that the fixture removed may go from Prometheus only now, to come back at once.
+        silent = [("n1", True), ("n2", False)]
+        site.cluster.wait_until(
+            lambda: [(each.labels["node"], each.is_up) for each in prometheus.targets()] == silent, "n2 there, not up"
+        )
     finally:
         prometheus.start_exporter("n2")
 
 
 def test_a_node_that_is_powered_down_goes_and_comes_back(site: Site, prometheus: Prometheus) -> None:
+    site.srun("--nodelist=n2")
     assert sync(site).returncode == 0
     site.cluster.wait_until(lambda: prometheus.up() == {"n1", "n2"}, "both nodes up in Prometheus")
     cluster = site.cluster
@@ -156,13 +162,103 @@ def test_a_node_that_is_powered_down_goes_and_comes_back(site: Site, prometheus:
     # -b: as after a boot.
     cluster.nodes["n2"].start_daemon("slurmd", ["slurmd", "-D", "-b", "-N", "n2"])
     cluster.wait_until_idle()
+    # It has kept its /run, and with that what it remembers of its registration: here nobody but sync can help.
     site.srun("--nodelist=n2")
+    assert sync(site).returncode == 0
     cluster.wait_until(lambda: prometheus.up() == {"n1", "n2"}, "n2 back in Prometheus")
 
 
 def removed_by_sync(site: Site) -> list[str]:
     told = json.loads(sync(site, "--json").stdout)
     return [each["node"] for each in told["changes"] if each["act"] == "remove"]
+
+
+def test_a_node_deleted_from_slurms_configuration_goes_and_comes_back(site: Site, prometheus: Prometheus) -> None:
+    assert sync(site).returncode == 0
+    conf = site.cluster.slurm_etc / "slurm.conf"
+    before = conf.read_text()
+    kept = [line for line in before.splitlines() if not line.startswith("NodeName=n2 ")]
+
+    def use(text: str) -> None:
+        conf.write_text(text)
+        site.cluster.slurmctld.stop()
+        site.cluster.start_slurmctld()
+
+    site.cluster.slurmd("n2").stop()
+    use("\n".join(kept) + "\n")
+    try:
+        site.cluster.wait_until(lambda: removed_by_sync(site) == ["n2"], "n2 not a target any more")
+        site.cluster.wait_until(lambda: prometheus.up() == {"n1"}, "Prometheus without n2")
+    finally:
+        use(before)
+        site.cluster.start_slurmd("n2")
+        site.cluster.wait_until_idle()
+    assert sync(site).returncode == 0
+    assert set(files(site)) == {"n1.json", "n2.json"}
+
+
+def test_a_watch_says_that_fsx_hangs_and_goes_on_when_it_is_back(site: Site) -> None:
+    head = site.cluster.head
+    log = head.log / "watch.out"
+    success = head.path("/var/lib/prometheus/node-exporter/slurm_fsx_sync.prom")
+    assert sync(site).returncode == 0
+    watch = head.start_daemon("watch", [COMMAND, "monitoring", "sync", "--watch", "--interval=1", "--timeout=3"])
+    try:
+        site.cluster.wait_until(lambda: log.read_text().count("with targets") > 1, "two passes")
+        head.hang_fsx()
+        try:
+            site.cluster.wait_until(lambda: "did not answer before" in log.read_text(), "a second pass is not made")
+            assert "/fsx did not answer within 3 s" in log.read_text()
+            assert "slurm_fsx_sync_success 0" in success.read_text()
+            children = head.run(["pgrep", "-c", "-P", pid_in(head, watch)]).stdout.strip()
+            assert children == "1", "those that hang do not become many"
+        finally:
+            head.heal_fsx()
+        site.cluster.wait_until(lambda: "slurm_fsx_sync_success 1" in success.read_text(), "passes succeed again")
+        assert watch.is_running
+    finally:
+        watch.stop()
+
+
+def pid_in(node: Node, daemon: Daemon) -> str:
+    """Give a daemon's process id as its own node knows it."""
+    status = Path(f"/proc/{daemon.pid}/status").read_text()
+    return next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:"))
+
+
+def test_the_page_is_there_while_fsx_hangs_and_can_be_started_anew(site: Site) -> None:
+    head = site.cluster.head
+    assert sync(site).returncode == 0
+    command = [COMMAND, "monitoring", "serve", f"--listen={SERVE}", "--interval=1", "--timeout=3"]
+
+    def get(path: str) -> str:
+        ask = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+        return head.run([*head.python(), "-c", ask, f"http://{SERVE}{path}"]).stdout
+
+    server = head.start_daemon("serve", command)
+    job = None
+    try:
+        site.cluster.wait_until(lambda: "n1:9100" in get("/targets"), "targets are offered")
+        head.hang_fsx()
+        try:
+            told = "The shared file system does not answer, targets and images are as they were last seen"
+            site.cluster.wait_until(lambda: told in get("/"), "the page says that /fsx hangs")
+            assert "n1:9100" in get("/targets")
+            job = site.cluster.sbatch("#!/bin/sh\nsleep 60", "--job-name=meanwhile", "--partition=all")
+            site.cluster.wait_until(lambda: 'jobs running</dt><dd class="">1<' in get("/"), "Slurm is asked still")
+            server.stop()
+            server = head.start_daemon("serve", command)
+            told = "The shared file system does not answer, no target is known"
+            site.cluster.wait_until(lambda: told in get("/"), "a new one has the port")
+            assert get("/targets") == "", "Prometheus keeps what it has"
+        finally:
+            head.heal_fsx()
+        site.cluster.wait_until(lambda: "n1:9100" in get("/targets"), "targets are offered again")
+        assert "shared file system does not answer" not in get("/")
+    finally:
+        server.stop()
+        if job is not None:
+            site.cluster.cancel(job)
 
 
 def test_without_its_controller_the_last_state_stays_and_the_timer_shows_it(site: Site, prometheus: Prometheus) -> None:

@@ -139,18 +139,23 @@ def test_without_an_installation_to_trust_jobs_run_without_nccl(
     assert_runs(site)
 
 
-def _fsx_read_only(site: Site) -> None:
-    for name in site.cluster.nodes:
+def _forget_registration(site: Site) -> None:
+    for name, node in site.cluster.nodes.items():
         (site.cluster.fsx / f"monitoring/targets/{name}.json").unlink()
+        node.path("/run/slurm-fsx/registration.json").unlink()
+
+
+def _fsx_read_only(site: Site) -> None:
+    _forget_registration(site)
+    for name in site.cluster.nodes:
         done = site.cluster.run_on(name, ["mount", "-o", "remount,bind,ro", "/fsx"])
         assert done.returncode == 0, done.stderr
 
 
 def _targets_in_the_way(site: Site) -> None:
+    _forget_registration(site)
     for name in site.cluster.nodes:
-        path = site.cluster.fsx / f"monitoring/targets/{name}.json"
-        path.unlink()
-        path.mkdir()
+        (site.cluster.fsx / f"monitoring/targets/{name}.json").mkdir()
 
 
 def _bad_config(site: Site) -> None:

@@ -34,10 +34,15 @@ HEAVY = {
         "logging",
     ),
     *("pathlib", "dataclasses", "importlib.metadata", "inspect", "argparse", "difflib", "hashlib"),
+    # Each takes about a millisecond, and values.py, json_text.py and signals.py stand for what is needed of them.
+    *("typing", "json", "signal", "re", "enum", "collections", "functools", "contextlib"),
 }
 HOT_ENTRIES = (
     *("slurm_fsx_tools.node.prolog", "slurm_fsx_tools.node.epilog"),
     *(f"slurm_fsx_tools.{feature}.plugin" for feature in FEATURES),
+    # Imported inside functions, by most jobs.
+    "slurm_fsx_tools.counters",
+    *(f"slurm_fsx_tools.monitoring.{name}" for name in ("registration", "gpus", "gpu_mapping", "health_metrics")),
 )
 
 

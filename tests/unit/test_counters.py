@@ -92,6 +92,14 @@ def test_a_lock_that_somebody_keeps_is_waited_for_until_he_dies_or_time_is_up(tm
         os.close(lock(path))
 
 
+def test_nobody_else_can_lock_what_every_job_waits_for(tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.touch(0o644)
+    for path in (old, tmp_path / "new"):
+        os.close(lock(str(path)))
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_misses_are_the_bytes_that_the_spank_plugin_has_added(tmp_path: Path) -> None:
     (tmp_path / MISSES).write_bytes(b"...")
     assert read_misses(str(tmp_path)) == 3

@@ -48,6 +48,21 @@ def test_a_look_that_hangs_is_left_behind_and_nobody_looks_again() -> None:
         shared_fs.look(lambda: True)
 
 
+def test_a_process_that_lives_long_looks_again_once_whoever_hung_has_ended() -> None:
+    shared_fs = SharedFs("/fsx", 0.1)
+    with pytest.raises(SharedFsUnavailable):
+        shared_fs.look(lambda: time.sleep(60))
+    end_s = time.monotonic() + 60
+    while True:  # the child dies of its signal; one that hangs in the kernel is tried in tests/cluster
+        shared_fs.try_again()
+        try:
+            assert shared_fs.look(lambda: True)
+            break
+        except SharedFsUnavailable:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+
+
 def test_what_a_look_prints_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:
     SharedFs("/fsx", 5).look(lambda: os.system("echo noise; echo noise >&2"))
     assert capfd.readouterr() == ("", "")

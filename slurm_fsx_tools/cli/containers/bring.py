@@ -27,7 +27,7 @@ from ...files import read_trusted
 from ...node.journal import printable
 from ...programs import StopSign
 from .progress import STYLES, choose_display
-from .text import complain, date, explain, load_config, print_table, size
+from .text import complain, date, explain, load_config, open_store, print_table, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,16 +45,18 @@ _FAILURES_SHOWN_S = 7 * 24 * 3600.0
 def _import_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that import and sync share."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Say what would be done, by the registry's word, and do nothing."),
+        click.option("--dry-run", is_flag=True, help="Ask the registry, say what would be done, and do nothing."),
         click.option("--background", is_flag=True, help="Return at once; see: slurm-fsx containers status --watch."),
-        click.option("--force", is_flag=True, help="Replace what is there, imported by this or not, changed or not."),
+        click.option("--force", is_flag=True,
+                     help="Replace images that are there, unchanged ones and files of yours, too."),
         click.option("--with", "importer", type=click.Choice(IMPORTERS), default="auto", show_default=True,
-                     help="What does it; enroot where it is installed."),
+                     help="What imports; with auto, enroot where it is installed, else skopeo."),
         click.option("--insecure-http", is_flag=True,
                      help="Speak plain HTTP, and send passwords over it: for a registry on this machine."),
         click.option("--arch", "architecture", type=click.Choice(["auto", "amd64", "arm64"]),
-                     help="The nodes' processors; containers.architecture without it."),
-        click.option("--jobs", type=click.IntRange(1, 64), metavar="N", help="How many at a time; containers.jobs."),
+                     help="The nodes' processors; containers.architecture unless given."),
+        click.option("--jobs", type=click.IntRange(1, 64), metavar="N",
+                     help="How many images at a time; containers.jobs unless given."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -102,7 +104,7 @@ def status(watch: bool, is_all: bool, as_json: bool) -> None:
     done, unchanged, kept, failed, died); done_bytes, total_bytes (0 if unknown); host and pid; started_s and
     updated_s, in seconds since 1970; text.
     """
-    store = Store(load_config().config.below_fsx("containers"))
+    store = open_store(load_config().config)
 
     def read() -> list[ImportState]:
         return [state for state in read_states(store) if is_all or not _is_past(state, time.time())]
@@ -154,7 +156,7 @@ def _bring(
 ) -> None:
     snapshot = load_config()
     config = snapshot.config
-    store = Store(config.below_fsx("containers"))
+    store = open_store(config)
     jobs = min(jobs or config["containers.jobs"], max(len(names), 1))
     options = ImportOptions(
         architecture=architecture or config["containers.architecture"],

@@ -26,7 +26,7 @@ from ...errors import SlurmFsxError
 from ...node.journal import printable
 from ...uses import UNUSED, Activity, forget_ended, read_uses
 from ..activity import ask_slurm
-from .text import complain, explain, load_config, print_table, say_empty, size
+from .text import complain, explain, load_config, open_store, print_table, say_empty, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -58,7 +58,7 @@ def verify(names: tuple[str, ...], quick: bool, as_json: bool) -> None:
     hashed; digest.
     """
     snapshot = load_config()
-    store = Store(snapshot.config.below_fsx("containers"))
+    store = open_store(snapshot.config)
     catalogue = Catalogue(store.folder)
     stems = [file_of(name, catalogue)[: -len(SUFFIX)] for name in names] or list(catalogue.names)
     catalogue.look_into(stems)
@@ -93,7 +93,7 @@ def remove(names: tuple[str, ...], force: bool) -> None:
     Exits with 1 if an image stays.
     """
     snapshot = load_config()
-    store = Store(snapshot.config.below_fsx("containers"))
+    store = open_store(snapshot.config)
     _check_may_change(store)
     catalogue = Catalogue(store.folder)
     files = list(dict.fromkeys(file_of(name, catalogue) for name in names))
@@ -141,7 +141,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
             hint="give --older-than DAYS" + ("" if caches else ", --keep N or both"),
         )
     snapshot = load_config()
-    store = Store(snapshot.config.below_fsx("containers"))
+    store = open_store(snapshot.config)
     if does:
         _check_may_change(store)
     if caches:

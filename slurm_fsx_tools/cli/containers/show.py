@@ -17,12 +17,11 @@ from ...containers.names import SUFFIX, ContainerName
 from ...containers.records import read_records
 from ...containers.refresh import RESOLVE_HOOK, refresh_index, site_resolvers
 from ...containers.resolution import nearest_names
-from ...containers.store import Store
 from ...errors import ImageNotFound, SlurmFsxError
 from ...node.journal import printable
 from ...plugins import load_plugins
 from ...uses import read_uses
-from .text import complain, date, load_config, print_table, say_empty, size, utc
+from .text import complain, date, load_config, open_store, print_table, say_empty, size, utc
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +47,7 @@ def list_images(as_json: bool) -> None:
     rejects, each with file and reason.
     """
     snapshot = load_config()
-    store = Store(snapshot.config.below_fsx("containers"))
+    store = open_store(snapshot.config)
     listing = list_catalogue(store, snapshot.config, time.time())
     try:
         uses = read_uses(store.uses)

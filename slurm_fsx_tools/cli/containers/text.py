@@ -11,12 +11,14 @@ import click
 
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
+from ...containers.store import Store
 from ...node.journal import printable
+from ...shared_fs import SharedFs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...config.model import Snapshot
+    from ...config.model import Config, Snapshot
     from ...plugins import Failure
 
 DRAWN_ROWS = 1000
@@ -26,6 +28,29 @@ DRAWN_ROWS = 1000
 def load_config(on_failure: Failure | None = None) -> Snapshot:
     """Give the configuration that the environment names."""
     return load_snapshot(config_path(os.environ), on_failure=on_failure)
+
+
+def check_answers(config: Config) -> None:
+    """See that the shared file system does not hang; that it is there is for whoever looks for something in it.
+
+    Raises:
+        SharedFsUnavailable: it hangs, as whoever touched it then would.
+    """
+    root = config["fsx.root"]
+    try:
+        SharedFs(root, config["fsx.timeout"]).look(lambda: list(os.statvfs(root)))
+    except OSError:
+        pass
+
+
+def open_store(config: Config) -> Store:
+    """Give the catalogue's folders.
+
+    Raises:
+        SharedFsUnavailable: the shared file system hangs.
+    """
+    check_answers(config)
+    return Store(config.below_fsx("containers"))
 
 
 def complain(what: str, error: BaseException) -> None:

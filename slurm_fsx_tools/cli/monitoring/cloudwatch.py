@@ -27,12 +27,14 @@ _KINDS = {parallelcluster.HEAD: HEAD, parallelcluster.COMPUTE: COMPUTE}
 @click.option("--print", "print_only", is_flag=True, help="Print the configuration, and do nothing.")
 @dry_run_option
 @force_option
-@click.option("--agent", "control", default=CONTROL, show_default=True, help="The agent's control program.")
+@click.option(
+    "--agent", "control", default=CONTROL, show_default=True, metavar="PATH", help="The agent's control program."
+)
 def cloudwatch(node_type: str | None, print_only: bool, dry_run: bool, force: bool, control: str) -> None:
     """Have this node's CloudWatch agent send logs and metrics.
 
-    The configuration is appended to what the agent has of others, ParallelCluster's among them: what those collect is
-    left out. Run it again after a change of theirs or of the configuration.
+    What to send is appended to the configurations that the agent has already, such as ParallelCluster's; what those
+    collect is left out. Run it again after a change of theirs or of ours.
     """
     agent = CloudWatchAgent(control)
     config = load_snapshot(config_path(os.environ)).config

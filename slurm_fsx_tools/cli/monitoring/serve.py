@@ -12,7 +12,7 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
-from ...monitoring.overview import Observer, Other, format_discovery
+from ...monitoring.overview import LOOK_S, Observer, Other, format_discovery
 from ...monitoring.serving import NOT_YET, Document, Server
 from ...monitoring.status_page import render
 from ...node.journal import printable
@@ -25,7 +25,13 @@ STALE = 3
 
 
 @click.command()
-@click.option("--listen", default=LISTEN, show_default=True, metavar="HOST:PORT", help="Who reaches it may read it.")
+@click.option(
+    "--listen",
+    default=LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where it listens; whoever reaches that may read all of it.",
+)
 @click.option(
     "--interval",
     "interval_s",
@@ -35,20 +41,33 @@ STALE = 3
     metavar="SECONDS",
     help="How often Slurm and Prometheus are asked, whatever the number of visitors.",
 )
-def serve(listen: str, interval_s: float) -> None:
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(1),
+    default=LOOK_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a look at the shared file system may take: where it hangs, the page says so.",
+)
+def serve(listen: str, interval_s: float, timeout_s: float) -> None:
     """Offer Prometheus' targets at /targets (http_sd), and a page that shows how the cluster is.
 
     Stays in the foreground, for systemd. /healthz answers 200 as long as what is shown is new.
     """
     config = load_snapshot(config_path(os.environ)).config
-    observer = Observer(
-        choose_client(), config, lambda: Other(image_names(config), count_imports(config), nccl_version(config))
-    )
     address = _address(listen)
     try:
         server = Server(address)
     except OSError as error:
         raise SlurmFsxError(f"{listen}: {error.strerror}", hint="choose another address by --listen") from error
+    observer = Observer(
+        choose_client(),
+        config,
+        lambda: Other(image_names(config), count_imports(config), nccl_version(config)),
+        server.let_go,
+        timeout_s,
+    )
     stop = threading.Event()
 
     def refresh() -> None:
@@ -59,7 +78,7 @@ def serve(listen: str, interval_s: float) -> None:
                 targets = Document("application/json", format_discovery(overview.targets))
             page = Document("text/html; charset=utf-8", render(overview, observer.cluster))
             server.documents = {"/": page, "/targets": targets}
-            server.fresh_until_s = time.monotonic() + STALE * interval_s + 60
+            server.fresh_until_s = time.monotonic() + STALE * (interval_s + timeout_s)
             stop.wait(interval_s)
 
     signal.signal(signal.SIGTERM, lambda *_: _end())

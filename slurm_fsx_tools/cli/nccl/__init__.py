@@ -8,7 +8,9 @@ from ..lazy import Entry, LazyGroup
 
 ENTRIES = {
     "apply": Entry(f"{__package__}.apply", "apply", "Bring running nodes to the NCCL that is installed."),
-    "apply-here": Entry(f"{__package__}.apply", "apply_here", "Bring this node to it: what apply runs on each."),
+    "apply-here": Entry(
+        f"{__package__}.apply", "apply_here", "Bring this node to the NCCL that is installed; apply runs it."
+    ),
     "env": Entry(f"{__package__}.show", "env", "Show what a job would get on this node, and why."),
     "history": Entry(f"{__package__}.bandwidth", "history", "Show earlier bandwidth tests, and slow nodes."),
     "install": Entry(f"{__package__}.install", "install_version", "Build a version, and let jobs have it."),

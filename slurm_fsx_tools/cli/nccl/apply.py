@@ -49,8 +49,15 @@ _MARK = "slurm-fsx-applied"
 @click.option("--nodes", "node_set", metavar="NODESET", help="Only these, as n[1-3,7]; all of Slurm's unless given.")
 @click.option("--failed", is_flag=True, help="Only those that earlier runs did not get done.")
 @click.option("--by", type=click.Choice(["srun", "ssh"]), help="How to reach the nodes; nccl.apply_by unless given.")
-@click.option("--fan-out", type=click.IntRange(1, 1000), help="How many nodes at a time; nccl.fan_out unless given.")
-@click.option("--timeout", type=click.FloatRange(1, 3600), help="Seconds for one node; nccl.node_timeout unless given.")
+@click.option(
+    "--fan-out", type=click.IntRange(1, 1000), metavar="N", help="How many nodes at a time; nccl.fan_out unless given."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 3600),
+    metavar="SECONDS",
+    help="Limit for one node; nccl.node_timeout unless given.",
+)
 @click.option("--dry-run", is_flag=True, help="Say which nodes would be reached and how, and change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object for each node.")
 def apply(

@@ -40,13 +40,22 @@ _LIMIT_S = 600.0
 
 @click.command()
 @click.argument("version_id", required=False, metavar="[ID]")
-@click.option("--nodes", "count", type=click.IntRange(1), default=2, show_default=True, help="How many nodes.")
+@click.option(
+    "--nodes", "count", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="How many nodes."
+)
 @click.option("--nodelist", metavar="NODESET", help="These nodes, as n[1-3,7].")
-@click.option("--partition", default="", help="Slurm's partition; the nodes' own unless given.")
-@click.option("--gpus", type=click.IntRange(1), help="GPUs of each node; all that Slurm knows of unless given.")
+@click.option("--partition", default="", metavar="NAME", help="Slurm's partition; the nodes' own unless given.")
+@click.option(
+    "--gpus", type=click.IntRange(1), metavar="N", help="GPUs of each node; all that Slurm knows of unless given."
+)
 @click.option("--mpi", metavar="TYPE", help="How srun starts MPI programs, e.g. pmix; Slurm's MpiDefault unless given.")
 @click.option(
-    "--timeout", type=click.FloatRange(60, 3600), default=_LIMIT_S, show_default=True, help="Seconds it runs."
+    "--timeout",
+    type=click.FloatRange(60, 3600),
+    default=_LIMIT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long it may run.",
 )
 @click.option("--plot", "picture", metavar="FILE", help="Draw it, with earlier runs, to FILE.png or FILE.svg.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
@@ -116,7 +125,9 @@ def test(
 
 @click.command()
 @click.option("--nodes", "node_set", metavar="NODESET", help="Only runs that one of these had a part in.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs to show.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="How many runs to show."
+)
 @click.option("--plot", "picture", metavar="FILE", help="Draw them to FILE.png or FILE.svg.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 def history(node_set: str | None, limit: int, picture: str | None, as_json: bool) -> None:

@@ -42,28 +42,35 @@ _PREFLIGHT_STALL_S = 30.0
 @click.command("install")
 @click.option("--nccl", default=DEFAULT_NCCL, show_default=True, metavar="VERSION", help="NCCL's version, by its tag.")
 @click.option("--ofi", default=AUTO, show_default=True, metavar="VERSION",
-              help="The network plugin's: a tag, efa (the EFA installer's own), off, or auto: efa where that is, else "
-                   f"{DEFAULT_OFI}.")  # fmt: skip
+              help="The network plugin's version: a tag, efa (the EFA installer's own), off, or auto: efa where it is, "
+                   f"else {DEFAULT_OFI}.")  # fmt: skip
 @click.option("--tests", default=AUTO, show_default=True, metavar="VERSION",
-              help=f"That of nccl-tests: a tag, off, or auto: {DEFAULT_TESTS}, off with a wheel.")  # fmt: skip
-@click.option("--prefix", metavar="FOLDER", help="Where the nccl folder goes; fsx.root of the configuration.")
+              help=f"The version of nccl-tests: a tag, off, or auto: {DEFAULT_TESTS}, off with a wheel.")  # fmt: skip
+@click.option("--prefix", metavar="FOLDER", help="Where the nccl folder goes; fsx.root unless given.")
 @click.option("--from", "origin", type=click.Choice(["source", "wheel"]), default="source", show_default=True,
               help="Compile NCCL, or take it as NVIDIA compiled it, from the Python package index.")  # fmt: skip
 @click.option("--nccl-source", metavar="PATH|URL", help="NCCL's Git repository, folder, tarball or wheel.")
 @click.option("--ofi-source", metavar="PATH|URL", help="The plugin's repository, folder or tarball.")
 @click.option("--tests-source", metavar="PATH|URL", help="The repository, folder or tarball of nccl-tests.")
-@click.option("--nccl-sha256", default="", metavar="SUM", help="What the tarball or wheel must have.")
-@click.option("--ofi-sha256", default="", metavar="SUM", help="So for the plugin's tarball.")
-@click.option("--tests-sha256", default="", metavar="SUM", help="So for that of nccl-tests.")
-@click.option("--gencode", metavar="LIST", help="For which GPUs, e.g. sm_80,sm_90; without it, for the cluster's.")
-@click.option("--partition", metavar="NAME", help="For the GPUs of this partition.")
-@click.option("--cuda-home", default="", metavar="FOLDER", help="Where CUDA is, if not where it is looked for.")
-@click.option("--libfabric-home", default="", metavar="FOLDER", help="So for libfabric's headers.")
-@click.option("--mpi-home", default="", metavar="FOLDER", help="So for MPI.")
-@click.option("--plugin-folder", default="", metavar="FOLDER", help="So for the EFA installer's plugin.")
+@click.option("--nccl-sha256", default="", metavar="SUM", help="SHA-256 that NCCL's tarball or wheel must have.")
+@click.option("--ofi-sha256", default="", metavar="SUM", help="SHA-256 that the plugin's tarball must have.")
+@click.option("--tests-sha256", default="", metavar="SUM", help="SHA-256 that the tarball of nccl-tests must have.")
+@click.option("--gencode", metavar="LIST", help="Compile for these GPUs, e.g. sm_80,sm_90; the cluster's unless given.")
+@click.option("--partition", metavar="NAME", help="Compile for the GPUs of this partition.")
+@click.option("--cuda-home", default="", metavar="FOLDER", help="Where CUDA is; looked for unless given.")
+@click.option(
+    "--libfabric-home", default="", metavar="FOLDER", help="Where libfabric's headers are; looked for unless given."
+)
+@click.option("--mpi-home", default="", metavar="FOLDER", help="Where MPI is; looked for unless given.")
+@click.option(
+    "--plugin-folder",
+    default="",
+    metavar="FOLDER",
+    help="Where the EFA installer's plugin is; looked for unless given.",
+)
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="How many compilers at a time.")
 @click.option("--activate/--no-activate", default=True, show_default=True, help="Let jobs have it at the end.")
-@click.option("--anew", is_flag=True, help="Build it even if it is there; it gets a name of its own.")
+@click.option("--anew", is_flag=True, help="Build it even if it is there, under a name of its own.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait while somebody else installs.")
 @click.option("--dry-run", is_flag=True, help="Say what is missing and what would be done, and do nothing.")
 def install_version(**how: Any) -> None:

@@ -34,7 +34,7 @@ from ...nccl.verifying import FAILED, OK, SKIPPED, Finding, as_documents, check_
 from ...node.journal import printable
 from ...shared_fs import SharedFs
 from ...slurm.srun import is_busy_answer, run_one_task
-from ..containers.text import load_config, print_table
+from ..containers.text import check_answers, load_config, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +79,7 @@ def verify(
     if version_id is not None and not is_version_id(version_id):
         raise InvalidName(f"{version_id!r} is no version", hint="see: slurm-fsx nccl list")
     root = config.below_fsx("nccl")
+    check_answers(config)
     shared_fs = SharedFs(config["fsx.root"], _LOOK_S)
     current = shared_fs.look(lambda: _current(root))
     version = version_id or current

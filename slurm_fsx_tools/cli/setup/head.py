@@ -14,9 +14,10 @@ from ...errors import SlurmFsxError
 from ...files import read_trusted
 from ...monitoring.cloudwatch import HEAD
 from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, head_node_steps
+from ...provision.hooks import RECORD as HOOKS
 from ...provision.installation import Installation
 from ...provision.prometheus import RECORD as PROMETHEUS
-from ...provision.prometheus import plan_prometheus, set_up_prometheus
+from ...provision.prometheus import SomebodyElses, plan_prometheus, set_up_prometheus
 from ...provision.steps import Record
 from ...shared_fs import SharedFs
 from ..monitoring.install import make_setup
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from ...provision.steps import Outcome, Step
 
 _IMPORT_TIMEOUT_S = 60.0
+_PROMETHEUS_HINT = (
+    "slurm-fsx monitoring install --print says what to add there, and with --force replaces it after a backup"
+)
 
 
 @click.command()
@@ -74,8 +78,8 @@ def head(
     """
     config = load_snapshot(DEFAULT_PATH).config
     installation = Installation.find()
-    if not allow_unmounted:
-        check_mounted(config["fsx.root"], SharedFs(config["fsx.root"], config["fsx.timeout"]))
+    shared_fs = SharedFs(config["fsx.root"], config["fsx.timeout"])
+    check_mounted(config["fsx.root"], shared_fs, allow_unmounted=allow_unmounted)
     conf = slurm_conf_here()
 
     def make_steps(record: Record) -> list[Step]:
@@ -88,21 +92,27 @@ def head(
     if prometheus:
         try:
             _set_up_prometheus(config, outcome, force=force)
+        except SomebodyElses as error:
+            complain(SlurmFsxError(f"Prometheus is left as it is: {error.message}", hint=_PROMETHEUS_HINT))
         except SlurmFsxError as error:
             complain(error)
     if wants_cloudwatch:
         set_up_cloudwatch(HEAD, dry_run=dry_run, force=force)
     if outcome is None:
+        if images:
+            click.echo("then: slurm-fsx containers sync --background")
         return
     if images:
         _start_download(installation)
     finish(outcome)
+    if HOOKS not in Record.known(ROOT):
+        click.echo("next: slurm-fsx setup hooks")
 
 
 def _set_up_prometheus(config: Config, outcome: Outcome | None, *, force: bool) -> None:
     setup = make_setup(config)
     if outcome is None:
-        print_plan(plan_prometheus(setup, Record.read(PROMETHEUS, ROOT)))
+        print_plan(PROMETHEUS, plan_prometheus(setup, Record.read(PROMETHEUS, ROOT)))
         return
     with Record.open(PROMETHEUS, ROOT) as record:
         outcome.events += set_up_prometheus(setup, record, force=force, report=report).events

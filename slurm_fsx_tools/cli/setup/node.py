@@ -59,7 +59,7 @@ def node(dry_run: bool, force: bool, wait_s: float, wants_cloudwatch: bool, runt
         0.0 if dry_run else wait_s,
         lambda: click.echo(f"waiting for {config['fsx.root']}, {wait_s:g} s at most", err=True),
     )
-    conf = slurm_conf_here()
+    conf = slurm_conf_here(copies=True)
 
     def make_steps(record: Record) -> list[Step]:
         return compute_node_steps(config, installation, conf, shared_fs, record, runtime, problem)

@@ -42,27 +42,35 @@ def carry_out(
     """Take steps, or print the plan and give None."""
     if dry_run:
         record = Record.read(what, ROOT)
-        print_plan(plan(make_steps(record), record))
+        print_plan(what, plan(make_steps(record), record))
         return None
     with Record.open(what, ROOT) as record:
         return apply(make_steps(record), record, force=force, report=report)
 
 
-def print_plan(changes: Iterable[Change]) -> None:
-    """Print what would be done, in order."""
+def print_plan(what: str, changes: Iterable[Change]) -> None:
+    """Print what would be done, in order; `what` is the record's name."""
     empty = True
     for change in changes:
         empty = False
-        click.echo(f"{change.verdict}: {printable(change.summary)}")
+        _say(change.verdict, change.summary)
         for line in change.diff.split("\n") if change.diff else ():
-            click.echo(f"    {printable(line)}")
+            click.echo(f"    {printable(line.expandtabs(4))}")
     if empty:
-        click.echo("nothing is to be done")
+        click.echo(f"{what}: nothing is to be done")
 
 
 def report(event: Event) -> None:
     """Print what became of a step."""
-    click.echo(f"{event.outcome}: {printable(event.text)}")
+    _say(event.outcome, event.text)
+
+
+def _say(outcome: str, text: str) -> None:
+    """Print a text that may have lines to be copied."""
+    first, *others = text.split("\n")
+    click.echo(f"{outcome}: {printable(first)}")
+    for line in others:
+        click.echo(printable(line))
 
 
 def finish(outcome: Outcome) -> None:
@@ -80,10 +88,10 @@ def finish(outcome: Outcome) -> None:
         click.echo("all is as it should be")
 
 
-def slurm_conf_here() -> SlurmConf | None:
-    """Give slurm.conf, or say why there is none that could be edited here, and give None."""
+def slurm_conf_here(*, copies: bool = False) -> SlurmConf | None:
+    """Give slurm.conf, or a copy of slurmctld's if that will do; or say why there is none, and give None."""
     try:
-        return read_slurm_conf(find_slurm_conf(ROOT, os.environ))
+        return read_slurm_conf(find_slurm_conf(ROOT, os.environ, copies=copies))
     except SlurmConfMissing as error:
         complain(error)
     except OSError as error:

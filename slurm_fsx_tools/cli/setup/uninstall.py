@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 
 import click
 
+from ...config.origin import DEFAULT_PATH
+from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
+from ...provision.compute_node import RECORD as NODE
+from ...provision.head_node import RECORD as HEAD
+from ...provision.head_node import check_mounted
 from ...provision.hooks import RECORD as HOOKS
 from ...provision.hooks import empty_patterns
+from ...provision.node_exporter import remove_metrics
 from ...provision.slurm_conf import SlurmConfMissing, find_slurm_conf, read_slurm_conf
 from ...provision.steps import Line, Outcome, Record, undo
+from ...shared_fs import SharedFs
 from .text import ROOT, complain, report
+
+_OF_HEAD = ("slurm_fsx_head.prom", "slurm_fsx_sync.prom")
+_METRICS: dict[str, Callable[[str], bool]] = {
+    HEAD: lambda name: name.startswith(_OF_HEAD),
+    NODE: lambda name: not name.startswith(_OF_HEAD),
+}
+"""Whose files of metrics go with what."""
 
 _RECONFIGURE = ("scontrol", "reconfigure")
 _RECONFIGURE_TIMEOUT_S = 60.0
@@ -20,11 +35,12 @@ _RECONFIGURE_TIMEOUT_S = 60.0
 
 @click.command()
 @click.option("--dry-run", is_flag=True, help="List what would be taken back, and do nothing.")
+@click.option("--allow-unmounted", is_flag=True, help="Take the tree back even where no file system is mounted.")
 @click.argument("what", nargs=-1)
-def uninstall(dry_run: bool, what: tuple[str, ...]) -> None:
+def uninstall(dry_run: bool, allow_unmounted: bool, what: tuple[str, ...]) -> None:
     """Take back what set-up has done on this machine, and nothing else.
 
-    WHAT is head, node, hooks, prometheus, ...; all that was set up without it. Files come back as they were before;
+    WHAT is head, node, hooks, prometheus or cloudwatch; without it, all of them. Files come back as they were before;
     those that were changed by hand since are kept and named, and so are folders that are not empty: no image, data set
     or log is ever removed. Running jobs keep what they have.
 
@@ -39,12 +55,18 @@ def uninstall(dry_run: bool, what: tuple[str, ...]) -> None:
         click.echo("nothing is set up here")
         return
     failed = False
+    config = load_snapshot(DEFAULT_PATH).config
     # The tree on the shared file system last.
     for each in sorted(what or known, key=lambda name: (name == "head", name)):
         if dry_run:
             for name in reversed(list(Record.read(each, ROOT).entries)):
                 click.echo(f"take back {name}")
             continue
+        if each == HEAD:
+            shared_fs = SharedFs(config["fsx.root"], config["fsx.timeout"])
+            check_mounted(config["fsx.root"], shared_fs, allow_unmounted=allow_unmounted)
+        if each in _METRICS:
+            remove_metrics(config["monitoring.textfile_dir"], _METRICS[each])
         with Record.open(each, ROOT) as record:
             outcome = _undo_hooks(record) if each == HOOKS else undo(record, report=report)
         failed |= outcome.failed

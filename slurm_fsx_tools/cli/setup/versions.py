@@ -16,9 +16,9 @@ _prefix = click.option(
     default=HOME,
     show_default=True,
     metavar="PATH",
-    help="The link by which everything knows this software.",
+    help="Where this software is: a link to the version that runs.",
 )
-_plugin = click.option("--without-plugin", is_flag=True, help="Also where the archive has no plugin for this Slurm.")
+_plugin = click.option("--without-plugin", is_flag=True, help="Go on where no SPANK plugin fits this Slurm.")
 
 
 @click.command()
@@ -42,7 +42,7 @@ def place(folder: str, prefix: str, python: str | None, without_plugin: bool) ->
 @click.command()
 @click.argument("archive", type=click.Path(exists=True, dir_okay=False, resolve_path=True))
 @_prefix
-@click.option("--sha256", default="", metavar="HEX", help="What ARCHIVE must be; else what ARCHIVE.sha256 says.")
+@click.option("--sha256", default="", metavar="HEX", help="ARCHIVE's SHA-256; that in ARCHIVE.sha256 unless given.")
 @_plugin
 def upgrade(archive: str, prefix: str, sha256: str, without_plugin: bool) -> None:
     """Put ARCHIVE, which `make dist` made, on this machine, and let it be the version that runs.
@@ -56,9 +56,9 @@ def upgrade(archive: str, prefix: str, sha256: str, without_plugin: bool) -> Non
 
 @click.command()
 @_prefix
-@click.option("--to", "version_id", default="", metavar="ID", help="Another version than the previous one.")
+@click.option("--to", "version_id", default="", metavar="ID", help="Go to this version; setup versions lists them.")
 def rollback(prefix: str, version_id: str) -> None:
-    """Go back to the version that ran before, at once; once more goes forth again."""
+    """Go back to the version that ran before, at once; run again, to the newer one."""
     _check_may_change(prefix)
     _tell(versions.roll_back(prefix, version_id), prefix)
 

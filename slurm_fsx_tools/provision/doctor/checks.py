@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import InvalidName
 from . import (
+    basics,
     containers_runtime,
     fsx,
     images,
     kernel,
     monitoring,
-    mounts,
     nccl,
     node,
     nodes,
     plugstack,
-    settings,
     slurm,
     trust,
 )
@@ -39,8 +38,7 @@ CHECKS: tuple[Check, ...] = (
     *node.CHECKS,
 )
 _SUBJECTS = (
-    mounts,
-    settings,
+    basics,
     fsx,
     slurm,
     plugstack,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shutil
 import stat
 import subprocess
 from typing import TYPE_CHECKING, Any
 
+from ...programs import find_program
+from ..mounts import mount_of
+from .basics import mounts, plugstack
 from .findings import COMPUTE, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mount_of, mounts
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
 
-_PATH = "/usr/local/bin:/usr/bin:/bin"
 _ENROOT_CONF = "https://github.com/NVIDIA/enroot/blob/master/doc/configuration.md"
 _PATHS = ("RUNTIME", "DATA", "CACHE", "TEMP")
 _LOCAL_PATHS = ("RUNTIME", "DATA")
@@ -25,14 +25,17 @@ _ASK_S = 2.5
 _LEAST_BYTES = 20 << 30
 """One unpacked NGC image. Source: NVIDIA/pyxis#24, images of 15 to 20 GB."""
 
+_TIGHT_BYTES = 2 << 30
+"""For what containers write that are mounted. The figure is ours."""
+
 _IMPORTER_FROM = (0, 21)
 _GIB = 1 << 30
 
 NO_ENROOT = Trouble(
     PROBLEM,
     "Pyxis is loaded, and enroot is not installed.",
-    "No container starts.",
-    "apt-get install enroot enroot+caps",
+    "No container starts. Its packages, for apt and dnf, are attached to its releases.",
+    "",
     "https://github.com/NVIDIA/enroot/blob/master/doc/installation.md",
 )
 ENROOT_FAILS = Trouble(
@@ -86,6 +89,13 @@ SMALL_PATH = Trouble(
     "https://github.com/NVIDIA/pyxis/issues/53",
     is_safe=True,
 )
+LITTLE_ROOM = SMALL_PATH._replace(
+    severity=NOTE,
+    why="Named containers are mounted, and need no more than what they write. One that has to be unpacked takes "
+    "20 GiB and more.",
+    command="",
+    is_safe=False,
+)
 OLD_PYXIS = Trouble(
     PROBLEM,
     "Pyxis is {version}, and its line in {conf} has importer=, which it knows from 0.21 on.",
@@ -125,7 +135,7 @@ def fixed_part(path: str) -> str:
 
 
 def _gather_enroot(context: Context, facts: Facts) -> Any:
-    program = shutil.which("enroot") or shutil.which("enroot", path=_PATH)
+    program = find_program("enroot")
     if program is None:
         return {"program": "", "version": "", "reason": ""}
     done = subprocess.run([program, "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
@@ -172,15 +182,11 @@ def _gather_folders(context: Context, facts: Facts) -> Any:
     return found
 
 
-def _has_pyxis(facts: Facts) -> bool:
-    return any("pyxis" in os.path.basename(line["plugin"]) for line in facts["plugstack"]["lines"])
-
-
 def _judge_enroot(context: Context, facts: Facts) -> list[Finding]:
-    if not _has_pyxis(facts):
+    if plugstack(facts).pyxis is None:
         return []
     missing = facts.missing("enroot")
-    if missing is not None and missing.is_hung:
+    if missing is not None and missing.hung:
         return [ENROOT_HANGS.found(limit=_ASK_S)]
     seen = facts["enroot"]
     if not seen["program"]:
@@ -191,7 +197,7 @@ def _judge_enroot(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
-    if not _has_pyxis(facts):
+    if plugstack(facts).pyxis is None:
         return []
     seen, folders, known = facts["enroot-conf"], facts["enroot-folders"], mounts(facts)
     found = []
@@ -213,22 +219,21 @@ def _judge_paths(context: Context, facts: Facts) -> list[Finding]:
             found.append(CLOSED_PATH.found(folder=folder, name=name, mode=f"{mode:04o}"))
         elif name in _LARGE_PATHS and free_bytes < _LEAST_BYTES and free_bytes not in told:
             told.add(free_bytes)  # several folders of one file system are one trouble
-            found.append(SMALL_PATH.found(path=folder, name=name, free=f"{free_bytes / _GIB:.1f} GiB"))
+            is_tight = context.config["containers.prepare"] != "mount" or free_bytes < _TIGHT_BYTES
+            trouble = SMALL_PATH if is_tight else LITTLE_ROOM
+            found.append(trouble.found(path=folder, name=name, free=f"{free_bytes / _GIB:.1f} GiB"))
     return found
 
 
 def _judge_pyxis(context: Context, facts: Facts) -> list[Finding]:
-    found = []
-    for line in facts["plugstack"]["lines"]:
-        version = facts["plugins"][line["plugin"]]["pyxis"]
-        if "pyxis" not in os.path.basename(line["plugin"]) or not version:
-            continue
-        has_importer = any(word.startswith("importer=") for word in line["args"])
-        if has_importer and _numbers(version) < _IMPORTER_FROM:
-            found.append(OLD_PYXIS.found(version=version, conf=line["conf"]))
-        if not has_importer and _numbers(version) >= _IMPORTER_FROM:
-            found.append(NO_IMPORTER.found(version=version, conf=line["conf"], home=context.home))
-    return found
+    line = plugstack(facts).pyxis
+    version = facts["plugins"][line.plugin]["pyxis"] if line is not None else ""
+    if line is None or not version:
+        return []
+    knows, has = _numbers(version) >= _IMPORTER_FROM, bool(line.option("importer"))
+    if has and not knows:
+        return [OLD_PYXIS.found(version=version, conf=line.file)]
+    return [NO_IMPORTER.found(version=version, conf=line.file, home=context.home)] if knows and not has else []
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -254,7 +259,7 @@ CHECKS = (
         "enroot's folders are on this node's own disk, open to users, with room",
         ("plugstack", "enroot-conf", "enroot-folders", "mounts"),
         _judge_paths,
-        (SHARED_PATH, NO_PATH, CLOSED_PATH, SMALL_PATH),
+        (SHARED_PATH, NO_PATH, CLOSED_PATH, SMALL_PATH, LITTLE_ROOM),
         COMPUTE,
     ),
     Check(

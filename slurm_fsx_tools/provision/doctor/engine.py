@@ -93,7 +93,7 @@ def gather(probes: Sequence[Probe], context: Context, limit_s: float = LIMIT_S) 
                     if time.monotonic() >= run.deadline_s:
                         _leave(reader, runs, selector)
                         found[run.probe.name] = Missing(
-                            f"{_what(run.probe, context)} gave no answer within {run.probe.limit_s:g} s", True
+                            f"{_what(run.probe, context)} gave no answer within {run.probe.limit_s:g} s", run.probe.name
                         )
         finally:
             for reader in list(runs):
@@ -126,7 +126,7 @@ def _start(
     for probe in waiting:
         lacking = [found[name] for name in probe.after if isinstance(found.get(name), Missing)]
         if lacking:
-            found[probe.name] = Missing(lacking[0].reason)
+            found[probe.name] = lacking[0]
         elif len(runs) >= FAN_OUT or not all(name in found for name in probe.after):
             left.append(probe)
         else:
@@ -185,11 +185,12 @@ def _leave(reader: int, runs: dict[int, _Run], selector: selectors.BaseSelector)
 def _make(check: Check, probes: Mapping[str, Probe], context: Context, facts: Facts, told: set[str]) -> list[Finding]:
     if check.role and not facts.missing(ROLES) and check.role not in facts[ROLES]:
         return [Finding("", OK, f"This is no {check.role} node.")]
+    missing = [why for name in check.probes if (why := facts.missing(name)) is not None]
+    hung = [name for name in dict.fromkeys(why.hung for why in missing) if name and name not in told]
+    told.update(hung)
     try:
         found = check.judge(context, facts)
     except Unseen as error:
-        hung = [name for name in check.probes if (why := facts.missing(name)) and why.is_hung and name not in told]
-        told.update(hung)
         # Told once: the other checks that need the same name it as their reason.
         return [HUNG.found(what=_what(probes[name], context), limit=probes[name].limit_s) for name in hung] or [
             FAILED.found(reason=error.message)

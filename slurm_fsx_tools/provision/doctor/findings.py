@@ -92,7 +92,8 @@ class Missing(NamedTuple):
     """Why a fact is not there."""
 
     reason: str
-    is_hung: bool = False
+    hung: str = ""
+    """The probe that did not answer in time: this one, or one that had to answer before; empty where none hung."""
 
 
 class Facts:
@@ -124,6 +125,9 @@ class Context(NamedTuple):
     config: Config
     node: str = ""
     """This machine's name, as Slurm would have it: up to the first dot."""
+
+    host: str = ""
+    """Its name as a host, up to the first dot."""
 
     home: str = "/opt/slurm-fsx"
     """This software's installation."""
@@ -168,6 +172,9 @@ class Check(NamedTuple):
     troubles: tuple[Trouble, ...]
     role: str = ""
     """`HEAD` or `COMPUTE` where it counts on such nodes alone."""
+
+    is_of_cluster: bool = False
+    """Whether what it is about is the same on all nodes, so that its commands are to be run once."""
 
 
 class Extra(NamedTuple):

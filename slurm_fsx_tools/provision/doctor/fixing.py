@@ -38,6 +38,17 @@ def fix(findings: Iterable[Finding], home: str, limit_s: float = LIMIT_S) -> lis
     return [_run(command, home, limit_s) for command in commands]
 
 
+def judge(fixes: Iterable[Fixed], findings: Iterable[Finding]) -> list[Fixed]:
+    """Say what became of commands by what is found after them: what a command says of other things does not count."""
+    left = {finding.command for finding in findings}
+    return [
+        Fixed(each.command, True, "")
+        if each.command not in left
+        else Fixed(each.command, False, each.said or "it ran, and what it should mend is as before")
+        for each in fixes
+    ]
+
+
 def _run(command: str, home: str, limit_s: float) -> Fixed:
     words = shlex.split(command)
     if words[0] == _OWN:

@@ -8,10 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from ...flock import mount_has_flock
-from .findings import NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mounted_at, mounts
+from ..mounts import mount_of, mounted_at
+from .basics import mounts
+from .findings import NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
+    from ..mounts import Mount
     from .findings import Context, Facts
 
 _SPACE = "https://docs.aws.amazon.com/fsx/latest/LustreGuide/lfs-migrate-ts.html"
@@ -29,7 +31,9 @@ NOT_MOUNTED = Trouble(
 )
 NOT_IN_FSTAB = NOT_MOUNTED._replace(
     text="Nothing is mounted at {root}, and {etc}/fstab has no line for it.",
-    command="mount -t lustre -o noatime,flock FILE-SYSTEM-DNS@tcp:/MOUNT-NAME {root}",
+    why=f"{NOT_MOUNTED.why} Mount it: mount -t lustre -o noatime,flock FILE-SYSTEM-DNS@tcp:/MOUNT-NAME {{root}}, "
+    "and write a line for it into {etc}/fstab.",
+    command="",
     source="https://docs.aws.amazon.com/fsx/latest/LustreGuide/mount-fs-auto-mount-onreboot.html",
 )
 READ_ONLY = Trouble(
@@ -60,7 +64,7 @@ NO_SPACE = Trouble(
     PROBLEM,
     "{root} is full: {share:.1f} % of its room is left, {free}.",
     "Writes fail, and a Lustre target that is full may hang its writers.",
-    "lfs df -h {root}",
+    "{df} -h {root}",
     _SPACE,
 )
 LITTLE_SPACE = NO_SPACE._replace(
@@ -72,7 +76,7 @@ NO_INODES = Trouble(
     PROBLEM,
     "{root} has only {share:.1f} % of its inodes left.",
     "Files cannot be created, whatever room is left.",
-    "lfs df -i {root}",
+    "{df} -i {root}",
     _SPACE,
 )
 NO_FLOCK = Trouble(
@@ -125,8 +129,12 @@ USERS = ("datasets", "checkpoints", "results", "logs/training")
 
 def _look(context: Context, facts: Facts) -> Any:
     begun_s = time.monotonic()
-    status = os.statvfs(context.config["fsx.root"])
-    os.listdir(context.config["fsx.root"])
+    root = context.config["fsx.root"]
+    is_empty = not os.path.isdir(root) or not os.listdir(root)
+    if is_empty and _mount(context, facts) is None:
+        # What is not there is one trouble, not one for each thing that should be in it.
+        raise Unseen(f"nothing is mounted at {root}")
+    status = os.statvfs(root)
     return {
         "elapsed_s": time.monotonic() - begun_s,
         "free_bytes": status.f_bavail * status.f_frsize,
@@ -152,7 +160,9 @@ def _look_at_folders(context: Context, facts: Facts) -> Any:
 def _read_fstab(context: Context, facts: Facts) -> Any:
     """Give the mount points of fstab, and where the shared file system's root leads if it is a link."""
     root = context.config["fsx.root"].rstrip("/")
-    target = os.path.join(os.path.dirname(root), os.readlink(root)).rstrip("/") if os.path.islink(root) else ""
+    # Where something is mounted there is no link, and to ask for one would hang with it.
+    is_link = mounted_at(root, mounts(facts)) is None and os.path.islink(root)
+    target = os.path.join(os.path.dirname(root), os.readlink(root)).rstrip("/") if is_link else ""
     try:
         with open(f"{context.etc}/fstab", errors="replace") as file:
             lines = [line.split("#")[0].split() for line in file]
@@ -161,15 +171,22 @@ def _read_fstab(context: Context, facts: Facts) -> Any:
     return {"points": [words[1] for words in lines if len(words) > 1], "target": target}
 
 
+def _mount(context: Context, facts: Facts) -> Mount | None:
+    """Give the mount of the shared file system: at its root, or of a shared one that this is a folder of."""
+    point = facts["fstab"]["target"] or context.config["fsx.root"].rstrip("/")
+    mount = mount_of(point, mounts(facts))
+    return mount if mount is not None and (mount.is_shared or mount.point == point) else None
+
+
 def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
     root = context.config["fsx.root"].rstrip("/")
     point = facts["fstab"]["target"] or root
-    mount = mounted_at(point, mounts(facts))
+    mount = _mount(context, facts)
     if mount is None:
         if point in facts["fstab"]["points"]:
             return [NOT_MOUNTED.found(root=point)]
         return [NOT_IN_FSTAB.found(root=point, etc=context.etc)]
-    if "ro" in mount.line.split(" ")[5].split(","):
+    if mount.is_read_only:
         return [READ_ONLY.found(root=root)]
     return [] if mount.is_shared or mount.kind.startswith("fuse") else [NOT_SHARED.found(root=root, kind=mount.kind)]
 
@@ -177,7 +194,7 @@ def _judge_mounted(context: Context, facts: Facts) -> list[Finding]:
 def _judge_answer(context: Context, facts: Facts) -> list[Finding]:
     root, timeout_s = context.config["fsx.root"], context.config["fsx.timeout"]
     missing = facts.missing("fsx")
-    if missing is not None and missing.is_hung:
+    if missing is not None and missing.hung:
         return [HANGS.found(root=root, limit=LOOK.limit_s)]
     elapsed_s = facts["fsx"]["elapsed_s"]
     return [SLOW.found(root=root, elapsed=elapsed_s, timeout=timeout_s)] if elapsed_s > timeout_s / 4 else []
@@ -185,19 +202,22 @@ def _judge_answer(context: Context, facts: Facts) -> list[Finding]:
 
 def _judge_space(context: Context, facts: Facts) -> list[Finding]:
     root, seen = context.config["fsx.root"], facts["fsx"]
+    mount = _mount(context, facts)
+    # Lustre's own tells of each target, too.
+    df = ["lfs", "df"] if mount is not None and mount.kind == "lustre" else ["df"]
     found = []
     share = seen["free_bytes"] / max(1, seen["total_bytes"])
     if share < _LOW_SHARE:
         trouble = NO_SPACE if share < _FULL_SHARE else LITTLE_SPACE
-        found.append(trouble.found(root=root, share=share * 100, free=f"{seen['free_bytes'] / _GIB:.1f} GiB"))
+        found.append(trouble.found(root=root, share=share * 100, free=f"{seen['free_bytes'] / _GIB:.1f} GiB", df=df))
     share = seen["free_inodes"] / max(1, seen["total_inodes"])
     if seen["total_inodes"] and share < _FULL_SHARE:
-        found.append(NO_INODES.found(root=root, share=share * 100))
+        found.append(NO_INODES.found(root=root, share=share * 100, df=df))
     return found
 
 
 def _judge_flock(context: Context, facts: Facts) -> list[Finding]:
-    mount = mounted_at(context.config["fsx.root"], mounts(facts))
+    mount = _mount(context, facts)
     if mount is None or mount.kind != "lustre" or mount_has_flock(mount.line):
         return []
     return [NO_FLOCK.found(root=mount.point, device=mount.source)]
@@ -230,11 +250,11 @@ def _is_closed(folder: dict[str, Any] | None) -> bool:
     return folder is not None and folder["uid"] == 0 and not folder["mode"] & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-LOOK = Probe("fsx", "{root}", _look, limit_s=2.0)
+LOOK = Probe("fsx", "{root}", _look, limit_s=2.0, after=("mounts", "fstab"))
 PROBES = (
     LOOK,
     Probe("fsx-folders", "{root}", _look_at_folders, after=("fsx",)),
-    Probe("fstab", "/etc/fstab", _read_fstab),
+    Probe("fstab", "/etc/fstab", _read_fstab, after=("mounts",)),
 )
 CHECKS = (
     Check(
@@ -248,16 +268,24 @@ CHECKS = (
     Check(
         "fsx-space",
         "the shared file system has room and inodes",
-        ("fsx",),
+        ("fsx", "mounts", "fstab"),
         _judge_space,
         (NO_SPACE, LITTLE_SPACE, NO_INODES),
+        is_of_cluster=True,
     ),
-    Check("fsx-flock", "locks on the shared file system hold between nodes", ("mounts",), _judge_flock, (NO_FLOCK,)),
+    Check(
+        "fsx-flock",
+        "locks on the shared file system hold between nodes",
+        ("mounts", "fstab"),
+        _judge_flock,
+        (NO_FLOCK,),
+    ),
     Check(
         "fsx-folders",
         "folders on the shared file system are closed to those who must not write there",
         ("fsx-folders",),
         _judge_folders,
         (OPEN_FOLDER, STRANGE_OWNER, OPEN_TOP, NOT_STICKY),
+        is_of_cluster=True,
     ),
 )

@@ -171,13 +171,22 @@ CHECKS = (
         ("images",),
         _judge_images,
         (NO_IMAGES, DAMAGED, DAMAGED_IMPORT),
+        is_of_cluster=True,
     ),
-    Check("image-names", "names find their images, and soon", ("images",), _judge_names, (NO_ALIAS, NO_INDEX)),
+    Check(
+        "image-names",
+        "names find their images, and soon",
+        ("images",),
+        _judge_names,
+        (NO_ALIAS, NO_INDEX),
+        is_of_cluster=True,
+    ),
     Check(
         "image-imports",
         "the last downloads ended well",
         ("imports",),
         _judge_imports,
         (IMPORT_FAILED, IMPORT_DENIED, IMPORT_DIED),
+        is_of_cluster=True,
     ),
 )

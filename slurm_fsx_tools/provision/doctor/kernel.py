@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import stat
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+from ...programs import find_program
+from .basics import installer
 from .findings import COMPUTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ NO_FUSE = Trouble(
     "https://docs.kernel.org/filesystems/fuse.html",
     is_safe=True,
 )
-NO_SQUASHFUSE = NO_FUSE._replace(command="apt-get install squashfuse fuse3", is_safe=False)
+NO_SQUASHFUSE = NO_FUSE._replace(command="{install} squashfuse fuse3", is_safe=False)
 CLOSED_FUSE = NO_FUSE._replace(
     text="{path} is closed to users (mode {mode}).",
     why="enroot and Apptainer mount images as the user: containers that are not named start slowly, or not at all.",
@@ -58,12 +59,12 @@ NO_USER_NAMESPACES_AT_ALL = NO_USER_NAMESPACES._replace(command="enroot-check_$(
 
 def _gather_fuse(context: Context, facts: Facts) -> Any:
     path = f"{context.dev}/fuse"
-    programs = [name for name in ("squashfuse", "fusermount3") if _program(name)]
+    programs = [name for name in ("squashfuse", "fusermount3") if find_program(name)]
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return {"path": path, "mode": None, "programs": programs}
-    return {"path": path, "mode": stat.S_IMODE(status.st_mode), "programs": programs}
+        return {"path": path, "mode": None, "programs": programs, "install": installer()}
+    return {"path": path, "mode": stat.S_IMODE(status.st_mode), "programs": programs, "install": installer()}
 
 
 def _gather_overlay(context: Context, facts: Facts) -> Any:
@@ -117,10 +118,6 @@ def _call(result: int) -> None:
         raise OSError(number, os.strerror(number), "mount")
 
 
-def _program(name: str) -> str | None:
-    return shutil.which(name) or shutil.which(name, path="/usr/local/bin:/usr/bin:/bin")
-
-
 def _judge_fuse(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["fuse"]
     if context.config["containers.prepare"] != "mount":
@@ -131,7 +128,7 @@ def _judge_fuse(context: Context, facts: Facts) -> list[Finding]:
     elif seen["mode"] & 0o006 != 0o006:
         found.append(CLOSED_FUSE.found(path=seen["path"], mode=f"{seen['mode']:04o}"))
     if "squashfuse" not in seen["programs"]:
-        found.append(NO_SQUASHFUSE.found(reason="squashfuse is not installed"))
+        found.append(NO_SQUASHFUSE.found(reason="squashfuse is not installed", install=seen["install"]))
     return found
 
 

@@ -10,8 +10,8 @@ from ...nccl.probing import probe_command, read_probe
 from ...node.journal import printable
 from ...slurm.commands import own_environment
 from ...slurm.srun import is_busy_answer, run_one_task
+from .basics import slurm_program
 from .findings import NOTE, OK, PROBLEM, UNKNOWN, Extra, Finding, Trouble, Unseen
-from .settings import slurm_program
 
 if TYPE_CHECKING:
     from .findings import Context, Facts

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from ...monitoring.metrics_file import SUFFIX
 from ...monitoring.query import PrometheusClient
 from ...monitoring.targets import FOLDER
 from ...node_sets import fold
+from ...programs import find_program
+from ..node_exporter import DEBIAN, find_unit
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
@@ -85,18 +89,20 @@ NO_PROMETHEUS = Trouble(
     "Nothing is collected, and no alert comes.",
     "systemctl restart prometheus",
 )
+NOT_INSTALLED = NO_PROMETHEUS._replace(command="slurm-fsx monitoring install")
 DOWN = Trouble(
     WARNING,
     "Prometheus cannot reach {exporter} on {nodes}.",
     "Nothing is collected from there. See whether the exporter runs, and whether a security group lets port {port} in.",
     "slurm-fsx doctor --node {nodes} exporters",
 )
-NO_SYNC = Trouble(
+NO_TIMER = Trouble(
     WARNING,
     "Prometheus' targets have never been compared with Slurm's nodes here.",
     "Nodes that never ran a job are not seen, and those that are gone stay as targets that are down.",
-    "systemctl enable --now slurm-fsx-sync.timer",
+    "slurm-fsx setup head",
 )
+NO_SYNC = NO_TIMER._replace(command="systemctl enable --now slurm-fsx-sync.timer")
 OLD_SYNC = Trouble(
     WARNING,
     "Prometheus' targets were last compared with Slurm's nodes {since}.",
@@ -183,7 +189,9 @@ def _gather_prometheus(context: Context, facts: Facts) -> Any:
         ]
         hour, day = (next(iter(client.query(_QUANTILE % span)), None) for span in _SPANS)
     except SlurmFsxError as error:
-        return {"reason": error.message, "down": [], "hour": None, "day": None}
+        host = urllib.parse.urlsplit(context.config["monitoring.prometheus_url"]).hostname
+        is_installed = host not in ("127.0.0.1", "::1", "localhost") or find_program("prometheus") is not None
+        return {"reason": error.message, "is_installed": is_installed, "down": [], "hour": None, "day": None}
     return {"reason": "", "down": down, "hour": _finite(hour), "day": _finite(day)}
 
 
@@ -202,7 +210,8 @@ def _gather_sync(context: Context, facts: Facts) -> Any:
             continue
         for _, _, value in parse_metrics(text, [metric]):
             found[metric] = value
-    return [found.get("slurm_fsx_sync_success"), found.get("slurm_fsx_sync_timestamp_seconds")]
+    has_timer = os.path.exists(f"{context.etc}/systemd/system/slurm-fsx-sync.timer")
+    return [found.get("slurm_fsx_sync_success"), found.get("slurm_fsx_sync_timestamp_seconds"), has_timer]
 
 
 def _get(url: str) -> str:
@@ -231,13 +240,17 @@ def _judge_exporters(context: Context, facts: Facts) -> list[Finding]:
     if not context.config["monitoring.enabled"]:
         return []
     folder = context.config["monitoring.textfile_dir"]
+    fsx = facts.missing("fsx")
+    is_hung = fsx is not None and fsx.hung
     found = []
     for name, port, reason, textfile in facts["exporters"]:
         if reason and "500" in reason and name == "dcgm-exporter":
             mapping = context.config["monitoring.gpu_mapping_dir"] or "its mapping folder"
             found.append(DUPLICATE.found(node=context.node, port=port, folder=mapping))
+        elif reason and is_hung:
+            raise Unseen(f"{context.config['fsx.root']} hangs, and {name}, which looks at each mount, perhaps with it")
         elif reason:
-            unit = "prometheus-node-exporter" if name == "node_exporter" else name
+            unit = (find_unit()[0] or DEBIAN).partition(".")[0] if name == "node_exporter" else name
             found.append(SILENT.found(exporter=name, node=context.node, port=port, reason=reason, unit=unit))
         elif name == "node_exporter" and textfile is None:
             found.append(NO_TEXTFILE.found(node=context.node, folder=folder))
@@ -260,7 +273,8 @@ def _judge_prometheus(context: Context, facts: Facts) -> list[Finding]:
         return []
     seen = facts["prometheus"]
     if seen["reason"]:
-        return [NO_PROMETHEUS.found(reason=seen["reason"].rstrip("."))]
+        trouble = NO_PROMETHEUS if seen["is_installed"] else NOT_INSTALLED
+        return [trouble.found(reason=seen["reason"].rstrip("."))]
     groups: dict[tuple[str, str], list[str]] = {}
     for exporter, node, instance in seen["down"]:
         groups.setdefault((exporter, instance.rpartition(":")[2]), []).append(node)
@@ -268,11 +282,11 @@ def _judge_prometheus(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_sync(context: Context, facts: Facts) -> list[Finding]:
-    success, last_s = facts["sync"]
+    success, last_s, has_timer = facts["sync"]
     if not context.config["monitoring.enabled"]:
         return []
     if success is None and last_s is None:
-        return [NO_SYNC.found()]
+        return [(NO_SYNC if has_timer else NO_TIMER).found()]
     minutes = (context.now_s - (last_s or 0.0)) / 60
     if success == 0 or minutes > _SYNC_MINUTES:
         since = f"{minutes:.0f} minutes ago" if last_s else "never"
@@ -319,7 +333,7 @@ CHECKS = (
     Check(
         "exporters",
         "this node's exporters answer, and node_exporter reads jobs' metrics",
-        ("exporters",),
+        ("exporters", "fsx"),
         _judge_exporters,
         (SILENT, DUPLICATE, NO_TEXTFILE, BAD_TEXTFILE),
         COMPUTE,
@@ -337,7 +351,7 @@ CHECKS = (
         "Prometheus answers and reaches all nodes",
         ("prometheus",),
         _judge_prometheus,
-        (NO_PROMETHEUS, DOWN),
+        (NOT_INSTALLED, NO_PROMETHEUS, DOWN),
         HEAD,
     ),
     Check(
@@ -345,7 +359,7 @@ CHECKS = (
         "Prometheus' targets are kept as Slurm's nodes are",
         ("sync",),
         _judge_sync,
-        (NO_SYNC, OLD_SYNC),
+        (NO_TIMER, NO_SYNC, OLD_SYNC),
         HEAD,
     ),
     Check(

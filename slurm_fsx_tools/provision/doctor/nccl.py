@@ -163,6 +163,7 @@ CHECKS = (
         ("nccl",),
         _judge_installation,
         (NOT_INSTALLED, DISABLED, UNTRUSTED, INCOMPLETE),
+        is_of_cluster=True,
     ),
     Check(
         "nccl-files",
@@ -170,6 +171,7 @@ CHECKS = (
         ("nccl", "nccl-files"),
         _judge_files,
         (BROKEN, DOUBTFUL),
+        is_of_cluster=True,
     ),
     Check(
         "nccl-reach",

@@ -15,9 +15,10 @@ from ...nccl.installs.preflight import LOCK
 from ...nccl.manifest import STAGING
 from ...process import is_running, kernel
 from ...shared_lock import Candidate, generations
+from ..mounts import mount_of
+from ..node_exporter import UNIT_FOLDERS
+from .basics import ask, installer, mounts
 from .findings import COMPUTE, HEAD, NOTE, WARNING, Check, Finding, Probe, Trouble, Unseen
-from .mounts import mount_of, mounts
-from .settings import ask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ _TIMEX_BYTES = 512
 """More than struct timex has. Source: adjtimex(2)."""
 
 _UNSYNCHRONISED = 5
+_CLOCK_UNITS = ("chrony", "chronyd", "ntpsec", "ntpd", "systemd-timesyncd")
 _OLD_ENV_S = 600.0
 """An environment file without its job is written moments before Slurm knows of the job at most."""
 
@@ -47,8 +49,12 @@ UNSYNCHRONISED = Trouble(
     "The kernel says that its clock is not synchronised.",
     "munge refuses messages that are more than 5 minutes old or from the future: then nothing of Slurm works from "
     "here, and what nodes log cannot be compared.",
-    "systemctl restart chrony || systemctl restart chronyd || systemctl restart systemd-timesyncd",
+    "systemctl restart {unit}",
     "https://github.com/dun/munge/wiki/Man-3-munge",
+)
+NOBODY_SYNCHRONISES = UNSYNCHRONISED._replace(
+    text="The kernel says that its clock is not synchronised, and nothing is installed that would.",
+    command="{install} chrony",
 )
 LITTLE_ROOM = Trouble(
     WARNING,
@@ -82,7 +88,9 @@ STALE_LOCK = Trouble(
 
 def _gather_clock(context: Context, facts: Facts) -> Any:
     buffer = ctypes.create_string_buffer(_TIMEX_BYTES)  # modes 0: read only
-    return ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
+    units = (unit for unit in _CLOCK_UNITS if any(os.path.exists(f"{place}/{unit}.service") for place in UNIT_FOLDERS))
+    return [state, next(units, ""), installer()]
 
 
 def _gather_room(context: Context, facts: Facts) -> Any:
@@ -174,7 +182,10 @@ def _locks_below(folder: str) -> Iterator[str]:
 
 
 def _judge_clock(context: Context, facts: Facts) -> list[Finding]:
-    return [UNSYNCHRONISED.found()] if facts["clock"] == _UNSYNCHRONISED else []
+    state, unit, install = facts["clock"]
+    if state != _UNSYNCHRONISED:
+        return []
+    return [UNSYNCHRONISED.found(unit=unit) if unit else NOBODY_SYNCHRONISES.found(install=install)]
 
 
 def _judge_room(context: Context, facts: Facts) -> list[Finding]:
@@ -216,7 +227,7 @@ PROBES = (
     Probe("locks", "{root}", _gather_locks, after=("fsx",)),
 )
 CHECKS = (
-    Check("clock", "the clock is synchronised", ("clock",), _judge_clock, (UNSYNCHRONISED,)),
+    Check("clock", "the clock is synchronised", ("clock",), _judge_clock, (UNSYNCHRONISED, NOBODY_SYNCHRONISES)),
     Check("local-room", "this node's own disks have room", ("room",), _judge_room, (LITTLE_ROOM,)),
     Check(
         "left-overs", "nothing of ended containers is left", ("left-overs",), _judge_left_overs, (LEFT_OVERS,), COMPUTE

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...node_sets import fold
 from ..rollout import AT_BOOT, FAILED, OK, NodeResult, last_words
+from .basics import plugstack
 from .findings import NOTE, PROBLEM, SEVERITIES, WARNING, Extra, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ UNREACHED = Trouble(
 NOT_THERE = UNREACHED._replace(
     severity=PROBLEM,
     text="{node}: slurm-fsx cannot be run there.",
-    why="Its jobs start without anything of this software.",
-    command="make install PREFIX=/opt/slurm-fsx",
+    why="Its jobs start without anything of this software. Install it there: docs/install.md says how.",
+    command="",
 )
 OFF = Trouble(NOTE, "{node} is powered off.", "It runs its set-up when it boots.")
 DIFFERS = Trouble(
@@ -46,15 +47,16 @@ DIFFERS = Trouble(
 CONF_DIFFERS = DIFFERS._replace(
     severity=PROBLEM,
     text="{what} is not the same file everywhere: {values}.",
-    why="Slurm wants it to be: nodes then disagree on prologs, ports and plugins.",
-    command="sha256sum /etc/slurm/slurm.conf",
+    why="Slurm wants it to be: nodes then disagree on prologs, ports and plugins. Copy the right one there, or have "
+    "slurmctld hand it out (configless).",
+    command="",
     source="https://slurm.schedmd.com/slurm.conf.html",
 )
 CLOCK_DIFFERS = Trouble(
     WARNING,
     "The clock of {node} is {seconds:+.0f} s from this node's.",
     "munge refuses messages that are 5 minutes off, and locks and logs cannot be compared.",
-    "systemctl restart chrony || systemctl restart chronyd || systemctl restart systemd-timesyncd",
+    "slurm-fsx doctor --node {node} clock",
     "https://github.com/dun/munge/wiki/Man-3-munge",
 )
 EXTRAS = (
@@ -196,7 +198,8 @@ def _differences(reports: Sequence[NodeReport]) -> list[Folded]:
             continue
         # The rarest ones are what somebody has to look at.
         rows = sorted(groups.items(), key=lambda each: -len(each[1]))
-        values = [f"{value[:12]} on {fold(nodes)}" for value, nodes in rows]
+        # Of a checksum, so much does.
+        values = [f"{value[:12] if what in _FILES else value} on {fold(nodes)}" for value, nodes in rows]
         odd = [node for _, nodes in rows[1:] for node in nodes]
         trouble = CONF_DIFFERS if what in _FILES[:2] else DIFFERS
         finding = trouble.found(
@@ -218,7 +221,7 @@ def _gather_checksums(context: Context, facts: Facts) -> Any:
     """Give checksums of the files that must be the same on all nodes."""
     paths = {
         "slurm.conf": [facts["slurm"]["conf"]],
-        "plugstack.conf": facts["plugstack"]["files"],
+        "plugstack.conf": plugstack(facts).files,
         "the configuration": [context.config.path],
     }
     found = {}

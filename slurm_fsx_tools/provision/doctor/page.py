@@ -34,9 +34,9 @@ and says what it could not see. A check counts on those nodes where it means som
 node and compute nodes apart.
 
 Each finding says what is wrong, why it counts, and the command that mends it. `--fix` runs that very command, without a
-shell, where this page says "safe" (modes only where nobody could plant a link), and looks again. With `--node`,
-each node runs its own doctor, by a small job (`--by srun`) or over ssh, and equal findings are one line with a set of
-nodes.
+shell, where this page says "safe" (modes only where nobody could plant a link), and looks again: a fix is done when its
+finding is gone. With `--node`, each node runs its own doctor, by a small job (`--by srun`) or over ssh, and equal
+findings are one line with a set of nodes; a command is to be run on those, or once where it is about what all share.
 
 It exits with 0 if all is well (notes, and what could not be checked, included), 1 if there are warnings, and 2 if there
 are problems.

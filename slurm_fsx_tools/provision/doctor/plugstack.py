@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
-import shlex
 import stat
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
+from ..plugstack import DEFAULT_SCOPE
+from .basics import plugstack
 from .elf import LIMIT_BYTES, read_number
-from .findings import NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
+from .engine import ROLES
+from .findings import HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
 from .slurm import STRANGE_FILE, is_left_over
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from ..plugstack import Plugstack
     from .findings import Context, Facts
 
 _SPANK = "https://slurm.schedmd.com/spank.html"
 _PYXIS = "https://github.com/NVIDIA/pyxis"
-_OURS = "slurm_fsx"
-_DEPTH = 10
-_UNSET = ("(null)", "")
 
 NO_PLUGIN = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin.",
-    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment. A "
-    "file that nodes share is the head node's: slurm-fsx setup head there.",
-    "slurm-fsx setup node",
+    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.",
+    "slurm-fsx setup {kind}",
     _SPANK,
 )
 NOT_BEFORE = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin before Pyxis's.",
-    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node. Put "
-    "'{line}' above Pyxis's.",
+    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node.",
+    "slurm-fsx setup {kind}",
+    _SPANK,
 )
 NOT_AFTER = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin after Pyxis's.",
-    "Tasks in containers do not get the NCCL environment. Put '{line}' below Pyxis's.",
+    "Tasks in containers do not get the NCCL environment.",
+    "slurm-fsx setup {kind}",
+    _SPANK,
 )
 REQUIRED = Trouble(
     PROBLEM,
@@ -55,29 +54,35 @@ REQUIRED = Trouble(
 NO_FILE = Trouble(
     PROBLEM,
     "{conf}:{number} names {plugin}, which is not there.",
-    "A required plugin that is missing fails every job; an optional one is silently left out.",
-    "make install PREFIX=/opt/slurm-fsx",
+    "A required plugin that is missing fails every job. Install it there, or take the line out.",
+    "",
     _SPANK,
+)
+NO_OPTIONAL = NO_FILE._replace(
+    severity=WARNING,
+    why="The line is optional: jobs start without what the plugin does. Install it there, or take the line out.",
 )
 NO_INCLUDE = Trouble(
     NOTE,
-    "{conf}:{number} includes {pattern}, which names no file.",
+    "{conf}:{number} includes {pattern}, which is not there.",
     "What should stand there is not loaded.",
     "",
     _SPANK,
 )
 CONFIGLESS = Trouble(
     WARNING,
-    "{conf}:{number} includes {pattern} by pattern, and the cluster is configless.",
-    "Nodes that get slurm.conf from slurmctld do not get what a pattern stands for: write out each file's name.",
+    "{conf}:{number} includes {pattern} by a relative pattern, and the cluster is configless.",
+    "Nodes that get slurm.conf from slurmctld do not get what a pattern stands for. Write out each file's name, or the "
+    "whole path of a folder that all nodes have.",
     "",
     "https://slurm.schedmd.com/configless_slurm.html",
 )
 OTHER_BUILD = Trouble(
     PROBLEM,
     "{plugin} was built for Slurm {built}, and this is {running}.",
-    "Slurm does not load it ('Incompatible plugin version'): {effect}.",
-    "make -C SOURCE-OF-THE-PLUGIN clean install",
+    "Slurm does not load it ('Incompatible plugin version'): {effect}. Build it again where Slurm {running} is "
+    "installed; ours comes with an archive that was made for that release, too (slurm-fsx setup upgrade).",
+    "",
     _SPANK,
 )
 NO_BUILD = Trouble(
@@ -100,66 +105,12 @@ SCOPE_UNSAID = SCOPE_DIFFERS._replace(
 )
 
 
-def parse(text: str, path: str) -> list[dict[str, Any]]:
-    """Read a plugstack.conf: a dictionary for each plugin's line, or each include's. Source: spank(8)."""
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.partition("#")[0].split()
-        if len(words) >= 2:
-            rest = words[2:]
-            found.append({"conf": path, "number": number, "flag": words[0].lower(), "plugin": words[1], "args": rest})
-    return found
-
-
-def _gather(context: Context, facts: Facts) -> Any:
-    slurm = facts["slurm"]
-    path = slurm["settings"].get("plugstackconfig", "")
-    if path in _UNSET:
-        path = f"{os.path.dirname(slurm['conf']) or '/etc/slurm'}/plugstack.conf"
-    lines, includes, files = [], [], []
-    waiting = [(path, 0)]
-    # Depth first and in order, as Slurm does.
-    while waiting:
-        conf, depth = waiting.pop(0)
-        try:
-            with open(conf, errors="replace") as file:
-                parsed = parse(file.read(), conf)
-        except FileNotFoundError:
-            continue
-        files.append(conf)
-        inner: list[dict[str, Any] | tuple[str, int]] = []
-        for line in parsed:
-            if line["flag"] != "include":
-                inner.append(line)
-                continue
-            pattern = os.path.join(os.path.dirname(conf), line["plugin"])
-            names = sorted(glob.glob(pattern))
-            includes.append({**line, "pattern": pattern, "names": names})
-            inner += [(name, depth + 1) for name in names if depth < _DEPTH]
-        lines.append(inner)
-        waiting[:0] = [each for each in inner if isinstance(each, tuple)]
-    return {"path": path, "files": files, "includes": includes, "lines": _flatten(lines, files)}
-
-
-def _flatten(lines: list[list[Any]], files: list[str]) -> list[dict[str, Any]]:
-    """Put the lines of included files where they are included."""
-    by_file = dict(zip(files, lines))
-
-    def walk(conf: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for each in by_file.pop(conf, []):
-            found += walk(each[0]) if isinstance(each, tuple) else [each]
-        return found
-
-    return walk(files[0]) if files else []
-
-
 def _gather_plugins(context: Context, facts: Facts) -> Any:
     """Look at every plugin's file: there, whose, built for which Slurm."""
     found: dict[str, Any] = {}
     folders = facts["slurm"]["settings"].get("plugindir", "").split(":")
-    for line in facts["plugstack"]["lines"]:
-        name = line["plugin"]
+    for line in plugstack(facts).lines:
+        name = line.plugin
         if name in found:
             continue
         paths = [name] if name.startswith("/") else [f"{folder}/{name}" for folder in folders if folder]
@@ -189,106 +140,88 @@ def _read_plugin(path: str) -> dict[str, str]:
 
 
 def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
-    stack = facts["plugstack"]
-    lines: list[dict[str, Any]] = stack["lines"]
-    ours = [n for n, line in enumerate(lines) if _is_ours(line)]
-    pyxis = [n for n, line in enumerate(lines) if _is_pyxis(line)]
+    stack = plugstack(facts)
+    ours = [n for n, line in enumerate(stack.lines) if line.is_ours]
+    pyxis = [n for n, line in enumerate(stack.lines) if line.is_pyxis]
     if not ours:
-        return [NO_PLUGIN.found(conf=stack["path"]), *_judge_files(stack, facts)]
+        return [NO_PLUGIN.found(conf=stack.path, kind=_kind(facts)), *_judge_files(stack, facts)]
     found = []
     if pyxis:
-        place = shlex.join([lines[ours[0]]["plugin"]])
-        does = [(n, _option(lines[n], "line") or "both") for n in ours]
+        does = [(n, stack.lines[n].option("line", "both")) for n in ours]
         if not any(n < pyxis[0] and what in ("before", "both") for n, what in does):
-            found.append(NOT_BEFORE.found(conf=stack["path"], line=f"optional {place} line=before"))
+            found.append(NOT_BEFORE.found(conf=stack.path, kind=_kind(facts)))
         if not any(n > pyxis[-1] and what in ("after", "both") for n, what in does):
-            found.append(NOT_AFTER.found(conf=stack["path"], line=f"optional {place} line=after"))
-    found += [
-        REQUIRED.found(conf=lines[n]["conf"], number=lines[n]["number"]) for n in ours if lines[n]["flag"] != "optional"
-    ]
+            found.append(NOT_AFTER.found(conf=stack.path, kind=_kind(facts)))
+    lines = [stack.lines[n] for n in ours]
+    found += [REQUIRED.found(conf=line.file, number=line.number) for line in lines if line.flag != "optional"]
     return [*found, *_judge_files(stack, facts)]
 
 
-def _judge_files(stack: dict[str, Any], facts: Facts) -> list[Finding]:
+def _kind(facts: Facts) -> str:
+    return "head" if HEAD in facts[ROLES] else "node"
+
+
+def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
     plugins = facts["plugins"]
-    found = [
-        NO_FILE.found(conf=line["conf"], number=line["number"], plugin=line["plugin"])
-        for line in stack["lines"]
-        if not plugins[line["plugin"]]["path"]
-    ]
+    found = []
+    for line in stack.lines:
+        if not plugins[line.plugin]["path"]:
+            trouble = NO_FILE if line.flag == "required" else NO_OPTIONAL
+            found.append(trouble.found(conf=line.file, number=line.number, plugin=line.plugin))
     is_configless = "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
-    for include in stack["includes"]:
-        place = {"conf": include["conf"], "number": include["number"], "pattern": include["pattern"]}
-        if not include["names"]:
+    for include in stack.includes:
+        place: dict[str, Any] = {"conf": include.file, "number": include.number, "pattern": include.pattern}
+        # A pattern may stand for nothing: Debian's own plugstack.conf has such a one.
+        is_pattern = re.search(r"[*?[]", include.word) is not None
+        if not include.files and not is_pattern:
             found.append(NO_INCLUDE.found(**place))
-        elif is_configless and re.search(r"[*?[]", include["pattern"]):
+        elif is_configless and is_pattern and not include.word.startswith("/"):
             found.append(CONFIGLESS.found(**place))
-        found += [STRANGE_FILE.found(path=name) for name in include["names"] if is_left_over(os.path.basename(name))]
+        found += [STRANGE_FILE.found(path=name) for name in include.files if is_left_over(os.path.basename(name))]
     return found
 
 
 def _judge_builds(context: Context, facts: Facts) -> list[Finding]:
     running = facts["slurm-version"]
     found = []
-    for line in _first_lines(facts["plugstack"]["lines"]):
-        seen = facts["plugins"][line["plugin"]]
+    # A plugin may stand in several lines, as ours does.
+    for line in {line.plugin: line for line in plugstack(facts).lines}.values():
+        seen = facts["plugins"][line.plugin]
         if not seen["path"]:
             continue
         if not seen["built"]:
             found.append(NO_BUILD.found(plugin=seen["path"], reason=seen["reason"]))
         # Slurm compares release and maintenance line for SPANK plugins, not the last number.
         elif _release(seen["built"]) != _release(running):
-            effect = "every job fails" if line["flag"] == "required" else "it is left out"
+            effect = "every job fails" if line.flag == "required" else "it is left out"
             found.append(OTHER_BUILD.found(plugin=seen["path"], built=seen["built"], running=running, effect=effect))
     return found
 
 
 def _judge_scope(context: Context, facts: Facts) -> list[Finding]:
-    lines = facts["plugstack"]["lines"]
-    pyxis = [line for line in lines if _is_pyxis(line)]
-    if not pyxis:
+    stack = plugstack(facts)
+    if stack.pyxis is None:
         return []
-    theirs = _option(pyxis[0], "container_scope")
-    ours = sorted({_option(line, "container_scope") or "job" for line in lines if _is_ours(line)})
-    if not ours or ours == [theirs]:
+    theirs = stack.pyxis.option("container_scope")
+    ours = sorted({line.option("container_scope", "job") for line in stack.lines if line.is_ours})
+    if not ours or ours == [theirs or DEFAULT_SCOPE]:
         return []
-    values = {"conf": pyxis[0]["conf"], "ours": " and ".join(ours), "pyxis": theirs}
-    return [SCOPE_DIFFERS.found(**values) if theirs else SCOPE_UNSAID.found(**values)]
-
-
-def _first_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give one line for each plugin."""
-    return list({line["plugin"]: line for line in reversed(lines)}.values())[::-1]
-
-
-def _is_ours(line: dict[str, Any]) -> bool:
-    return _OURS in os.path.basename(line["plugin"])
-
-
-def _is_pyxis(line: dict[str, Any]) -> bool:
-    return "pyxis" in os.path.basename(line["plugin"])
-
-
-def _option(line: dict[str, Any], name: str) -> str:
-    values = [word.partition("=")[2] for word in line["args"] if word.startswith(f"{name}=")]
-    return str(values[-1]) if values else ""
+    trouble = SCOPE_DIFFERS if theirs else SCOPE_UNSAID
+    return [trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs)]
 
 
 def _release(version: str) -> list[int]:
     return [int(number) for number in re.findall(r"[0-9]+", version)[:2]]
 
 
-PROBES = (
-    Probe("plugstack", "plugstack.conf's folder", _gather, after=("slurm",)),
-    Probe("plugins", "the SPANK plugins' folder", _gather_plugins, after=("slurm", "plugstack")),
-)
+PROBES = (Probe("plugins", "the SPANK plugins' folder", _gather_plugins, after=("slurm", "plugstack")),)
 CHECKS = (
     Check(
         "plugstack",
         "our plugin's lines stand around Pyxis's, optional, and name files that are there",
-        ("slurm", "plugstack", "plugins"),
+        ("slurm", "plugstack", "plugins", ROLES),
         _judge_lines,
-        (NO_PLUGIN, NOT_BEFORE, NOT_AFTER, REQUIRED, NO_FILE, NO_INCLUDE, CONFIGLESS, STRANGE_FILE),
+        (NO_PLUGIN, NOT_BEFORE, NOT_AFTER, REQUIRED, NO_FILE, NO_OPTIONAL, NO_INCLUDE, CONFIGLESS, STRANGE_FILE),
     ),
     Check(
         "plugin-build",

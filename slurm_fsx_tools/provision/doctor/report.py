@@ -9,7 +9,7 @@ from ...node_sets import fold
 from .findings import NOTE, OK, PROBLEM, SEVERITIES, UNKNOWN, WARNING, worst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from .fixing import Fixed
     from .nodes import Folded
@@ -22,7 +22,14 @@ _PLURALS = {PROBLEM: "problems", WARNING: "warnings", NOTE: "notes", UNKNOWN: "n
 
 
 def format_text(
-    found: Sequence[Folded], *, checks: int, elapsed_s: float, width: int, many: bool, paint: Callable[[str, str], str]
+    found: Sequence[Folded],
+    *,
+    checks: int,
+    elapsed_s: float,
+    width: int,
+    many: bool,
+    paint: Callable[[str, str], str],
+    once: Collection[str] = (),
 ) -> str:
     """Give the findings, the worst first, and a last line that sums up.
 
@@ -33,6 +40,7 @@ def format_text(
         width: Of the terminal, in characters.
         many: Whether nodes are named.
         paint: Gives a text in the colour of that name.
+        once: The names of checks whose commands are to be run on one node, whichever found something.
     """
     shown = [each for each in found if each.finding.severity not in (OK, UNKNOWN)]
     shown.sort(key=lambda each: -SEVERITIES.index(each.finding.severity))
@@ -54,10 +62,9 @@ def format_text(
                 break_on_hyphens=False,
             )
         if finding.command:
+            where_to = "" if not many else " once" if finding.check in once else f" on {fold(nodes)}"
             # Never broken: it is there to be copied.
-            lines.append(
-                " " * _INDENT + paint(f"Run{f' on {fold(nodes)}' if many else ''}: ", "bold") + finding.command
-            )
+            lines.append(" " * _INDENT + paint(f"Run{where_to}: ", "bold") + finding.command)
         lines.append("")
     lines += _not_checked(found, width, many, paint)
     return "\n".join([*lines, _sum(found, checks, elapsed_s, paint)])

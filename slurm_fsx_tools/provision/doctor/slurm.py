@@ -9,15 +9,16 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...node_sets import fold
+from .basics import DAEMONS, UNSET, ask, plugstack, seconds
 from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
-from .settings import UNSET, ask, seconds
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
 
 _MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
 _GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
+_EFFECTS = {"slurmctld": "No job starts", "slurmd": "This node takes no jobs"}
 _DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
 
 NO_SLURM = Trouble(
@@ -30,6 +31,20 @@ NO_ANSWER = Trouble(
     "slurmctld gives no answer: {reason}.",
     "No job starts until it does. The settings below are those of {conf}.",
     "scontrol ping; systemctl status slurmctld munge",
+    "https://slurm.schedmd.com/troubleshoot.html",
+)
+NO_CONF = Trouble(
+    PROBLEM,
+    "Slurm's commands find no slurm.conf here: {reason}.",
+    "Nothing of Slurm works from this machine. Put the cluster's slurm.conf into /etc/slurm, or name it by SLURM_CONF.",
+    "",
+    _MANUAL,
+)
+NO_DAEMON = Trouble(
+    PROBLEM,
+    "{daemon} should run here, and does not.",
+    "{effect}. Its log, /var/log/slurm/{daemon}.log mostly, says why.",
+    "systemctl restart {daemon}",
     "https://slurm.schedmd.com/troubleshoot.html",
 )
 CONF_DIFFERS = Trouble(
@@ -95,10 +110,10 @@ UNKILLABLE = Trouble(
 )
 NO_ALLOC = Trouble(
     PROBLEM,
-    "PrologFlags is {flags}, without Alloc.",
+    "PrologFlags has no Alloc; it is {flags}.",
     "A node that runs no step of a job then runs its epilog, but never its prolog, and the first step waits for it. "
-    "Write PrologFlags=Alloc into {conf}, then run the command.",
-    "scontrol reconfigure",
+    "The command writes PrologFlags=Alloc into {conf}, besides what else is missing for our prolog.",
+    "slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure",
     _GUIDE,
 )
 SERIAL = Trouble(
@@ -110,11 +125,15 @@ SERIAL = Trouble(
 )
 NO_SCRIPT = Trouble(
     PROBLEM,
-    "Slurm's {setting} ({patterns}) does not run our script.",
+    "Slurm's {setting} does not run our script: {patterns} does not have it.",
     "Without the prolog no job gets the NCCL environment and no node registers with Prometheus; without the epilog, "
     "files of ended jobs stay.",
     "slurm-fsx setup hooks",
     _GUIDE,
+)
+NO_SETTING = NO_SCRIPT._replace(
+    text="{setting} is not set, so Slurm does not run our script.",
+    command="slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure",
 )
 NOT_RUNNABLE = Trouble(
     PROBLEM,
@@ -143,22 +162,9 @@ DRAINED = Trouble(
 def _gather_nodes(context: Context, facts: Facts) -> Any:
     if facts["slurm"]["reason"]:
         raise Unseen("slurmctld gives no answer")
-    return [
-        line.split("|", 2) for line in ask(["sinfo", "--noheader", "--all", "-R", "--format=%n|%T|%E"]).splitlines()
-    ]
-
-
-def _gather_roles(context: Context, facts: Facts) -> Any:
-    """Tell by its daemons what this machine is."""
-    names = set()
-    for entry in os.listdir(context.proc):
-        if entry.isdigit():
-            try:
-                with open(f"{context.proc}/{entry}/comm") as file:
-                    names.add(file.read().strip())
-            except OSError:
-                continue
-    return [role for role, daemon in ((HEAD, "slurmctld"), (COMPUTE, "slurmd")) if daemon in names]
+    # A line for each node and partition, and by nodes' names: their hosts', %n, are others in the cloud.
+    answer = ask(["sinfo", "--noheader", "--all", "--Node", "--list-reasons", "--format=%N|%T|%E"])
+    return [line.split("|", 2) for line in dict.fromkeys(answer.splitlines())]
 
 
 def _gather_scripts(context: Context, facts: Facts) -> Any:
@@ -166,7 +172,8 @@ def _gather_scripts(context: Context, facts: Facts) -> Any:
     for setting in ("prolog", "epilog"):
         patterns = facts["slurm"]["settings"].get(setting, "")
         for pattern in patterns.split(",") if patterns not in UNSET else []:
-            for path in sorted(glob.glob(pattern.strip())):
+            # A relative one is looked for beside slurm.conf, which is how slurmctld hands scripts out.
+            for path in sorted(glob.glob(os.path.join(os.path.dirname(facts["slurm"]["conf"]), pattern.strip()))):
                 found[path] = _look_at_script(path, setting)
     return found
 
@@ -194,9 +201,18 @@ def _judge_answers(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["slurm"]
     if not seen["is_here"]:
         return [NO_SLURM.found()]
-    return (
-        [NO_ANSWER.found(reason=seen["reason"].rstrip("."), conf=seen["conf"] or "nowhere")] if seen["reason"] else []
-    )
+    if not seen["reason"]:
+        return []
+    trouble = NO_ANSWER if seen["conf"] else NO_CONF
+    return [trouble.found(reason=seen["reason"].rstrip("."), conf=seen["conf"])]
+
+
+def _judge_daemons(context: Context, facts: Facts) -> list[Finding]:
+    return [
+        NO_DAEMON.found(daemon=daemon, effect=_EFFECTS[daemon])
+        for role, daemon in DAEMONS.items()
+        if role in facts[ROLES] and daemon not in facts["daemons"]
+    ]
 
 
 def _judge_same_conf(context: Context, facts: Facts) -> list[Finding]:
@@ -209,10 +225,10 @@ def _judge_task_prolog(context: Context, facts: Facts) -> list[Finding]:
     script = seen["settings"].get("taskprolog", "")
     if script in UNSET:
         return []
-    plugins = [line["plugin"] for line in facts["plugstack"]["lines"]]
-    if any("pyxis" in os.path.basename(plugin) for plugin in plugins):
+    stack = plugstack(facts)
+    if stack.pyxis is not None:
         return [TASK_PROLOG.found(script=script, conf=seen["conf"])]
-    is_ours = any("slurm_fsx" in os.path.basename(plugin) for plugin in plugins)
+    is_ours = any(line.is_ours for line in stack.lines)
     return [TASK_PROLOG_TWICE.found(conf=seen["conf"])] if is_ours and "task_prolog.d/slurm-fsx" in script else []
 
 
@@ -262,7 +278,8 @@ def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
     for setting in ("Prolog", "Epilog"):
         patterns = settings.get(setting.lower(), "")
         if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
-            found.append(NO_SCRIPT.found(setting=setting, patterns="not set" if patterns in UNSET else patterns))
+            trouble = NO_SETTING if patterns in UNSET else NO_SCRIPT
+            found.append(trouble.found(setting=setting, patterns=patterns))
     for path, each in scripts.items():
         if is_left_over(os.path.basename(path)):
             found.append(STRANGE_FILE.found(path=path))
@@ -290,17 +307,23 @@ def _settings(facts: Facts) -> tuple[dict[str, str], str]:
     """
     seen = facts["slurm"]
     if not seen["settings"]:
-        raise Unseen(f"there is no slurm.conf here, and {seen['reason'] or 'nothing in it'}")
+        raise Unseen("there is no slurm.conf here, or nothing in it")
     return seen["settings"], seen["conf"] or "slurm.conf"
 
 
 PROBES = (
-    Probe(ROLES, "the list of processes", _gather_roles),
     Probe("scripts", "the folder of prologs", _gather_scripts, after=("slurm",)),
     Probe("slurm-nodes", "sinfo", _gather_nodes, limit_s=4.0, after=("slurm",)),
 )
 CHECKS = (
-    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_ANSWER)),
+    Check("slurm-answers", "slurmctld answers", ("slurm",), _judge_answers, (NO_SLURM, NO_CONF, NO_ANSWER)),
+    Check(
+        "slurm-daemons",
+        "the daemons that Slurm says are here run",
+        (ROLES, "daemons"),
+        _judge_daemons,
+        (NO_DAEMON,),
+    ),
     Check("slurm-conf", "slurm.conf here is slurmctld's", ("slurm",), _judge_same_conf, (CONF_DIFFERS,)),
     Check(
         "slurm-nodes",
@@ -309,13 +332,14 @@ CHECKS = (
         _judge_nodes,
         (DRAINED,),
         HEAD,
+        is_of_cluster=True,
     ),
     Check(
         "prolog-scripts",
         "Slurm runs our prolog and epilog, and nothing by mistake",
         ("slurm", "scripts"),
         _judge_scripts,
-        (NO_SCRIPT, NOT_RUNNABLE, STRANGE_FILE),
+        (NO_SCRIPT, NO_SETTING, NOT_RUNNABLE, STRANGE_FILE),
         COMPUTE,
     ),
     Check(
@@ -324,13 +348,22 @@ CHECKS = (
         ("slurm",),
         _judge_times,
         (NO_TIME_LIMIT, TOO_SHORT, BATCH_START, MESSAGE, UNKILLABLE),
+        is_of_cluster=True,
     ),
-    Check("prolog-flags", "prologs run when a job gets its nodes", ("slurm",), _judge_flags, (NO_ALLOC, SERIAL)),
+    Check(
+        "prolog-flags",
+        "prologs run when a job gets its nodes",
+        ("slurm",),
+        _judge_flags,
+        (NO_ALLOC, SERIAL),
+        is_of_cluster=True,
+    ),
     Check(
         "task-prolog",
         "no TaskProlog runs inside containers",
         ("slurm", "plugstack"),
         _judge_task_prolog,
         (TASK_PROLOG, TASK_PROLOG_TWICE),
+        is_of_cluster=True,
     ),
 )

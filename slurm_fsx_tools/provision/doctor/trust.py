@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import re
 import stat
 from typing import TYPE_CHECKING, Any
 
 from ...config.snapshot import load_snapshot
 from ...plugins import load_plugins
+from ..mounts import mount_of
+from .basics import mounts, plugstack
 from .findings import COMPUTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
-from .mounts import mount_of, mounts
 
 if TYPE_CHECKING:
     from .findings import Context, Facts
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_SYSTEM_GROUPS = 999
+"""The last one. Source: Debian Policy 9.2.2, and SYS_GID_MAX in login.defs(5)."""
+
 
 OPEN_FILE = Trouble(
     PROBLEM,
@@ -43,14 +49,13 @@ ON_SHARED_FS = Trouble(
     WARNING,
     "This software is installed in {home}, on {kind}.",
     "Every prolog of every node reads Python from there: a hung or slow file server then delays every job. Install "
-    "it on each node's own disk.",
-    "make install PREFIX=/opt/slurm-fsx",
+    "it on each node's own disk: docs/install.md says how.",
 )
 NOT_INSTALLED = Trouble(
     PROBLEM,
     "{path} is not there.",
-    "Prologs, steps and timers call it: without it, jobs start without anything of this software.",
-    "make install PREFIX={home}",
+    "Prologs, steps and timers call it: without it, jobs start without anything of this software. Install it again: "
+    "docs/install.md says how.",
 )
 
 
@@ -62,7 +67,7 @@ def _gather(context: Context, facts: Facts) -> Any:
         *(f"{config['runtime_dir']}/{name}" for name in ("config.json", "plugin.conf", "nccl.json")),
         *(context.home, f"{context.home}/bin/python3", f"{context.home}/bin/slurm-fsx", config["containers.state_dir"]),
         os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))),
-        *(facts["slurm"]["conf"], *facts["plugstack"]["files"], *facts["scripts"]),
+        *(facts["slurm"]["conf"], *plugstack(facts).files, *facts["scripts"]),
         *(seen["path"] for seen in facts["plugins"].values()),
     ]
     for folder in (config["prolog.plugins_dir"], f"{context.etc}/enroot/hooks.d", f"{context.etc}/enroot/mounts.d"):
@@ -73,7 +78,7 @@ def _gather(context: Context, facts: Facts) -> Any:
     known = mounts(facts)
     user = re.search(r"\(([0-9]+)\)", facts["slurm"]["settings"].get("slurmuser", ""))
     slurm_uid = int(user[1]) if user else 0
-    slurms = {facts["slurm"]["conf"], *facts["plugstack"]["files"], *facts["scripts"]}
+    slurms = {facts["slurm"]["conf"], *plugstack(facts).files, *facts["scripts"]}
     # Whether a path is Slurm's alone: those may be its account's, which could do anything as root by them, as it is.
     wanted: dict[str, bool] = {}
     for path in paths:
@@ -90,22 +95,45 @@ def _gather(context: Context, facts: Facts) -> Any:
             status = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
-        found.append([path, status.st_mode, 0 if is_slurms and status.st_uid == slurm_uid else status.st_uid])
+        trusted = {0, slurm_uid} if is_slurms else {0}
+        opened = status.st_mode & _OTHERS
+        if stat.S_ISDIR(status.st_mode):
+            # In a folder with the sticky bit nobody can replace what root owns.
+            opened = 0 if status.st_mode & stat.S_ISVTX else opened
+            # As Debian has it: /usr/local is open to its group staff, which nobody is in.
+            if opened & stat.S_IWGRP and not _members(status.st_gid) - trusted:
+                opened &= ~stat.S_IWGRP
+        found.append([path, stat.S_IMODE(status.st_mode), opened, 0 if status.st_uid in trusted else status.st_uid])
+    return found
+
+
+def _members(gid: int) -> set[int]:
+    """Give the users of a system's group; all that there could be, as user -1, of another one, which LDAP may know."""
+    if gid > _SYSTEM_GROUPS:
+        return {-1}
+    found = {user.pw_uid for user in pwd.getpwall() if user.pw_gid == gid}
+    try:
+        names = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        return found
+    for name in names:
+        try:
+            found.add(pwd.getpwnam(name).pw_uid)
+        except KeyError:
+            continue
     return found
 
 
 def _judge_trusted(context: Context, facts: Facts) -> list[Finding]:
     found = []
-    by_path = {path: (mode, uid) for path, mode, uid in facts["trusted"]}
-    for path, (mode, uid) in by_path.items():
-        # In a folder with the sticky bit nobody can replace what root owns.
-        is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+    by_path = {path: (mode, opened, uid) for path, mode, opened, uid in facts["trusted"]}
+    for path, (mode, opened, uid) in by_path.items():
         if uid != 0:
             found.append(STRANGE_OWNER.found(path=path, uid=uid))
-        elif mode & _OTHERS and not is_sticky:
-            above = by_path.get(os.path.dirname(path), (0, 0))
-            is_closed = above[1] == 0 and not above[0] & _OTHERS
-            found.append(OPEN_FILE.found(path=path, mode=f"{stat.S_IMODE(mode):04o}", is_safe=is_closed))
+        elif opened:
+            above_mode, _, above_uid = by_path.get(os.path.dirname(path), (0, 0, 0))
+            is_closed = above_uid == 0 and not above_mode & _OTHERS
+            found.append(OPEN_FILE.found(path=path, mode=f"{mode:04o}", is_safe=is_closed))
     return found
 
 
@@ -125,7 +153,7 @@ def _gather_installation(context: Context, facts: Facts) -> Any:
 
 
 def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
-    found = [NOT_INSTALLED.found(path=path, home=context.home) for path in facts["installation"]]
+    found = [NOT_INSTALLED.found(path=path) for path in facts["installation"]]
     mount = mount_of(context.home, mounts(facts))
     root = context.config["fsx.root"].rstrip("/")
     if mount is not None and (mount.is_shared or f"{context.home}/".startswith(f"{root}/")):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ...errors import NotHere, SlurmFsxError
 from .file import File, Line
 from .folder import Folder, Link
-from .program import Command, Packages, Service
+from .placing import is_staged
+from .program import UNITS, Command, Packages, Service, settle_units
 from .step import CHANGED, FAILED, KEPT, REMOVED, SKIPPED, Change, Event, Outcome, Withheld
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def apply(
     """
     steps = list(steps)
     outcome = Outcome()
+    before = dict(record.entries)
 
     def tell(event: Event) -> None:
         outcome.events.append(event)
@@ -88,12 +90,13 @@ def apply(
         except NotHere as error:
             tell(Event(SKIPPED, step.name, str(error)))
         except (OSError, SlurmFsxError) as error:
-            tell(Event(FAILED, step.name, _explain(error)))
+            tell(Event(FAILED, step.name, _explain(step.name, error)))
         else:
             tell(Event(CHANGED, step.name, change.summary))
     if retire:
         for name in _retired(steps, record):
             tell(_undo(name, record))
+    _settle(record, before, outcome, tell)
     return outcome
 
 
@@ -111,10 +114,15 @@ def undo(
     """
     outcome = Outcome()
     kinds = tuple(kinds)
-    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
-        event = _undo(name, record)
+    before = dict(record.entries)
+
+    def tell(event: Event) -> None:
         outcome.events.append(event)
         report(event)
+
+    for name in reversed([name for name, entry in record.entries.items() if not kinds or entry["kind"] in kinds]):
+        tell(_undo(name, record))
+    _settle(record, before, outcome, tell)
     return outcome
 
 
@@ -124,7 +132,7 @@ def _look(step: Step, record: Record) -> Change | None:
     except NotHere as error:
         return Change(str(error), verdict=SKIPPED, step=step.name)
     except (OSError, SlurmFsxError) as error:
-        return Change(_explain(error), verdict=FAILED, step=step.name)
+        return Change(_explain(step.name, error), verdict=FAILED, step=step.name)
     return Change(change.summary, change.diff, change.verdict, step.name) if change else None
 
 
@@ -142,11 +150,31 @@ def _undo(name: str, record: Record) -> Event:
     try:
         kept = _FROM_ENTRY[entry["kind"]](entry).undo(record)
     except (OSError, SlurmFsxError) as error:
-        return Event(FAILED, name, _explain(error))
+        return Event(FAILED, name, _explain(name, error))
     return Event(KEPT, name, kept) if kept else Event(REMOVED, name, f"took back {name}")
 
 
-def _explain(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename or ''}: {error.strerror}".lstrip(": ")
-    return str(error)
+def _settle(record: Record, before: dict[str, dict[str, Any]], outcome: Outcome, tell: Callable[[Event], None]) -> None:
+    """Have systemd run by the files that there are now; `before` is what the record had."""
+    done = {event.step for event in outcome if event.outcome in (CHANGED, REMOVED)}
+    if not any(name.startswith(f"{File.kind} {UNITS}") for name in done):
+        return
+    # Who was started by us is stopped; who ran before goes on by what it had then.
+    restart = [
+        entry["unit"]
+        for name, entry in before.items()
+        if name in done and name not in record.entries and entry.get("watches") and not entry.get("started")
+    ]
+    try:
+        settle_units(record, restart)
+    except (OSError, SlurmFsxError) as error:
+        tell(Event(FAILED, "units of systemd", _explain("units of systemd", error)))
+
+
+def _explain(name: str, error: Exception) -> str:
+    """Say why a step failed, by its name: the file that an error names may be one on the way there."""
+    if not isinstance(error, OSError):
+        return str(error)
+    file = str(error.filename or "")
+    where = "" if not file or file in name or is_staged(file) else f"{file}: "
+    return f"{name}: {where}{error.strerror}"

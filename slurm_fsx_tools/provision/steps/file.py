@@ -46,6 +46,9 @@ class File:
     recognises: str = ""
     """A text that only an older release of ours has written: a file with it is replaced, and a backup is made."""
 
+    by_pattern: bool = False
+    """Whether all files of its folder are read, so that a backup must not be one of them."""
+
     is_start: bool = False
     """Whether it is but a start, which others go on with: what is there is never looked into."""
 
@@ -69,15 +72,18 @@ class File:
         uid, gid = self._ids(record, found.ids)
         if self.is_start:
             return None
+        ours = record.ours(self.name)
         if found.state == [_digest(self.data), self.mode, uid, gid]:
+            if record.get(self.name) and found.state not in ours:
+                return Change(f"take note of {self.path}, which is as it should be")
             return None
         diff = _diff(found.data, self.data, self.path, self.path)
         what = _differences(found, self.data, self.mode, (uid, gid))
-        if found.state in _ours(record.get(self.name)):
+        if found.state in ours:
             return Change(f"update {self.path} ({what})", diff)
-        if self._is_older(found):
+        if not ours and self._is_older(found):
             return Change(f"replace {self.path}, from an older release, with a backup", diff)
-        whose = "changed by hand since" if _ours(record.get(self.name)) else "not written by us"
+        whose = "changed by hand since" if ours else "not written by us"
         return Change(f"{self.path} is {whose} ({what})", diff, KEPT)
 
     def apply(self, record: Record) -> None:
@@ -85,15 +91,17 @@ class File:
         ids = record.owners.ids(self.owner, self.group)
         found = None if os.path.islink(path) else _look(path)
         old = record.get(self.name) or {}
-        is_foreign = os.path.lexists(path) and (found is None or found.state not in _ours(old))
+        wanted = [_digest(self.data), self.mode, *ids]
+        is_known = found is not None and (found.state == wanted or found.state in record.ours(self.name))
+        is_foreign = os.path.lexists(path) and not is_known
         entry: dict[str, Any] = {
             "kind": self.kind,
             "path": self.path,
-            "ours": [[_digest(self.data), self.mode, *ids]],
+            "ours": [wanted],
             "backup": old.get("backup", ""),
         }
         if is_foreign and not (entry["backup"] and _same(path, entry["backup"])):
-            entry["backup"] = placing.backup_name(path)
+            entry["backup"] = placing.backup_name(path, self.by_pattern)
         staged = placing.staged_name(path)
         record.begin(self.name, {**entry, "ours": [*entry["ours"], *_ours(old)], "staged": staged})
         if is_foreign:
@@ -102,13 +110,15 @@ class File:
         record.done(self.name, entry)
 
     def undo(self, record: Record) -> str:
+        if record.get(self.name) and record.hand_over(self.name):
+            return ""
         entry = record.get(self.name) or {}
         path = record.below(self.path)
         backup = entry.get("backup", "")
         found = _look(path) if not os.path.islink(path) else None
         kept = ""
         if os.path.lexists(path):
-            if found is None or found.digest not in [state[0] for state in _ours(entry)]:
+            if found is None or found.digest not in [state[0] for state in record.ours(self.name)]:
                 kept = f"{self.path} is changed by hand since"
             elif backup and os.path.lexists(backup):
                 move(backup, path)

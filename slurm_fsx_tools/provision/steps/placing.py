@@ -38,10 +38,15 @@ def staged_name(path: str) -> str:
     return f"{_above(folder).rstrip('/')}/{name}"
 
 
-def backup_name(path: str) -> str:
-    """Name the next backup of a file: beside it, or above a folder that is read by pattern."""
+def is_staged(path: str) -> bool:
+    """Whether a path is one that `staged_name` gives."""
+    return os.path.basename(path).startswith(f"{_STAGED}.")
+
+
+def backup_name(path: str, by_pattern: bool = False) -> str:
+    """Name the next backup of a file: beside it, or above a folder that is read by pattern, as one in ``.d`` is."""
     folder, name = os.path.split(path)
-    if folder.endswith(PATTERN_FOLDER):
+    if by_pattern or folder.endswith(PATTERN_FOLDER):
         folder = _above(os.path.realpath(folder))
     number = 1
     while os.path.lexists(f"{folder}/{name}.{_BACKUP}-{number}"):
@@ -107,7 +112,9 @@ def check_folders(folder: str) -> None:
         if status.st_uid not in (0, os.geteuid()):
             raise UntrustedFile(f"{place} belongs to user {status.st_uid}", hint=f"run: chown root {place}")
         if not stat.S_ISLNK(status.st_mode) and status.st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-            raise UntrustedFile(f"{place} can be written by everybody", hint=f"run: chmod o-w {place}")
+            raise UntrustedFile(
+                f"{place} can be written by everybody", hint=f"run: chmod +t {place}, or chmod o-w {place}"
+            )
     real = os.path.realpath(folder)
     if real != folder:
         check_folders(real)

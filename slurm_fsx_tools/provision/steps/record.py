@@ -45,6 +45,7 @@ class Record:
         self.root = root
         self.entries = entries or {}
         self.owners = Owners(root)
+        self._others: list[Record] | None = None
         self._path = f"{self.below(STATE_DIR)}/{what}.json"
 
     @classmethod
@@ -109,6 +110,25 @@ class Record:
         """Give a step's entry; None where it has done nothing."""
         return self.entries.get(name)
 
+    def ours(self, name: str) -> list[Any]:
+        """Give in what states a step has left its file, on this machine: by this record, or by another one.
+
+        A machine that is head and compute node in one has several, with files in common.
+        """
+        return [state for record in (self, *self._read_others()) for state in (record.get(name) or {}).get("ours", [])]
+
+    def hand_over(self, name: str) -> bool:
+        """Leave what a step has done to another record that has the step, too; say whether there is one."""
+        entry = self.entries[name]
+        for other in self._read_others():
+            theirs = other.get(name)
+            if theirs is not None:
+                backup = theirs.get("backup") or entry.get("backup", "")
+                other.done(name, {**theirs, "ours": [*theirs["ours"], *entry["ours"]], "backup": backup})
+                self.forget(name)
+                return True
+        return False
+
     def begin(self, name: str, entry: dict[str, Any]) -> None:
         """Say what a step is about to do; from now on `undo` takes it back."""
         self._put(name, {**entry, "begun": True})
@@ -121,6 +141,14 @@ class Record:
         """Drop a step's entry."""
         if self.entries.pop(name, None) is not None:
             self._save()
+
+    def _read_others(self) -> list[Record]:
+        if self._others is None:
+            self._others = []
+            for what in self.known(self.root):
+                with contextlib.suppress(OSError, SlurmFsxError):
+                    self._others += [Record.read(what, self.root)] if what != self.what else []
+        return self._others
 
     @property
     def _folder(self) -> str:
@@ -142,7 +170,7 @@ class Record:
         staged = f"{self._folder}/.{self.what}.staged"
         data = json.dumps({"format": _FORMAT, "steps": self.entries}, indent=1).encode()
         try:
-            placing.write_new(staged, data, 0o600)
+            placing.write_new(staged, data, 0o644)  # who is not root may see a plan
             publish(staged, self._path)
         except BaseException:
             remove(staged)

@@ -56,7 +56,7 @@ def closed_port() -> Iterator[int]:
 
 
 class Slurm:
-    """A Slurm controller as a client shows it: nodes and jobs that a test changes, and a count of the questions.
+    """A Slurm controller as a client shows it: nodes and jobs that a test changes.
 
     A real one is asked in tests/cluster; it has neither ten thousand nodes nor half an answer.
     """
@@ -66,14 +66,12 @@ class Slurm:
         self.queue: list[SlurmJob] = []
         self.name = "train"
         self.is_away = False
-        self.asked = 0
 
     def set(self, name: str, **changes: object) -> None:
         self.known[name] = self.known[name]._replace(**changes)  # type: ignore[arg-type]
 
     def nodes(self) -> list[SlurmNode]:
         self._answer()
-        self.asked += 1
         return list(self.known.values())
 
     def jobs(self) -> list[SlurmJob]:

@@ -22,23 +22,29 @@ def acts(nodes: list[SlurmNode], files: dict[str, Targets | None], **options: in
     return {each.node: each.act for each in make_plan(nodes, files, "train", CONFIG, **options).changes}
 
 
-def test_a_node_that_never_ran_a_prolog_gets_the_usual_exporters() -> None:
-    node = SlurmNode("gpu-1", "idle", "", "gpu", 8, ("gpu", "all"), ("dynamic", "p5.48xlarge"))
-    plan = make_plan([node, SlurmNode("cpu-1", "idle", "", "all")], {}, "train", CONFIG)
-    labels = {"cluster": "train", "node": "gpu-1", "partition": "all,gpu", "instance_type": "p5.48xlarge"}
-    assert plan.targets == {
-        "gpu-1": {
-            "node_exporter": ("gpu-1:9100", {**labels, "exporter": "node_exporter"}),
-            "dcgm-exporter": ("gpu-1:9400", {**labels, "exporter": "dcgm-exporter"}),
-        },
-        "cpu-1": {
-            "node_exporter": (
-                "cpu-1:9100",
-                {"cluster": "train", "node": "cpu-1", "partition": "all", "exporter": "node_exporter"},
-            )
-        },
-    }
-    assert [(each.node, each.act) for each in plan.changes] == [("gpu-1", "add"), ("cpu-1", "add")]
+def test_a_node_that_never_ran_a_prolog_gets_node_exporter() -> None:
+    plan = make_plan([SlurmNode("cpu-1", "idle", "", "all")], {}, "train", CONFIG)
+    labels = {"cluster": "train", "node": "cpu-1", "partition": "all", "exporter": "node_exporter"}
+    assert plan.targets == {"cpu-1": {"node_exporter": ("cpu-1:9100", labels)}}
+    assert [(each.node, each.act) for each in plan.changes] == [("cpu-1", "add")]
+
+
+@pytest.mark.parametrize(
+    ("registered_with", "cluster", "expected"),
+    [
+        pytest.param((), "train", {"node_exporter"}, id="nobody has one"),
+        pytest.param(("dcgm-exporter",), "train", {"node_exporter", "dcgm-exporter"}, id="another node has one"),
+        pytest.param(("dcgm-exporter",), "other", {"node_exporter"}, id="another cluster has one"),
+    ],
+)
+def test_dcgm_exporter_is_expected_on_gpu_nodes_once_a_node_of_the_cluster_had_one(
+    registered_with: tuple[str, ...], cluster: str, expected: set[str]
+) -> None:
+    seen = {name: make_target(Node("gpu-1", cluster), "", Exporter(name, 9400)) for name in registered_with}
+    nodes = [SlurmNode(name, "idle", gpus=8) for name in ("gpu-1", "gpu-2")] + [SlurmNode("cpu-1", "idle")]
+    plan = make_plan(nodes, {"gpu-1": seen or None}, "train", CONFIG)
+    assert set(plan.targets["gpu-2"]) == expected
+    assert set(plan.targets["cpu-1"]) == {"node_exporter"}
 
 
 def test_what_a_prolog_wrote_gets_labels_and_nothing_else() -> None:
@@ -99,12 +105,12 @@ def test_a_node_that_slurm_does_not_know_any_more_goes() -> None:
 
 def test_most_nodes_gone_at_once_is_believed_only_when_it_is_said_again_and_again() -> None:
     nodes, files = [SlurmNode("n1", "idle")], registered("n1", "n2", "n3")
-    for answers in range(1, PASSES_TO_BELIEVE):
-        plan = make_plan(nodes, files, "train", CONFIG, answers)
+    for doubts in range(PASSES_TO_BELIEVE - 1):
+        plan = make_plan(nodes, files, "train", CONFIG, doubts)
         assert plan.changes == []
         assert plan.doubted == ["n2", "n3"]
         assert set(plan.targets) == {"n1", "n2", "n3"}
-    assert acts(nodes, files, answers=PASSES_TO_BELIEVE) == {"n2": "remove", "n3": "remove"}
+    assert acts(nodes, files, doubts=PASSES_TO_BELIEVE - 1) == {"n2": "remove", "n3": "remove"}
 
 
 def test_all_nodes_powered_down_is_believed_at_once() -> None:

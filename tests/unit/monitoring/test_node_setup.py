@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +11,7 @@ from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Node
 from slurm_fsx_tools.monitoring.exporters import Exporter
 from slurm_fsx_tools.monitoring.node_setup import Registration, register_anew
+from slurm_fsx_tools.monitoring.registration import register_new
 from slurm_fsx_tools.monitoring.targets import add_exporters, read_targets
 from slurm_fsx_tools.shared_fs import SharedFs
 
@@ -63,8 +62,13 @@ def test_what_was_registered_and_is_silent_stays_and_what_is_not_offered_goes(co
     assert registered(config) == {"node_exporter"}
 
 
-def test_after_it_the_next_prolog_asks_the_silent_ones_anew(config: Config) -> None:
-    memory = Path(config["runtime_dir"]) / "silent-exporters"
-    memory.write_text('{"node_exporter:9100": 1}')
-    register(config, [])
-    assert not os.path.exists(memory)
+def test_after_it_the_next_prolog_looks_and_asks_the_silent_ones_anew(config: Config) -> None:
+    with socket.socket() as late:
+        late.bind(("127.0.0.1", 0))
+        exporter = Exporter("dcgm-exporter", late.getsockname()[1])
+        shared_fs = SharedFs(config["fsx.root"], 5)
+        assert register_new(NODE, [exporter], config, shared_fs) == []
+        late.listen()
+        assert register_new(NODE, [exporter], config, shared_fs) == []
+        register(config, [])
+        assert register_new(NODE, [exporter], config, shared_fs) == [exporter]

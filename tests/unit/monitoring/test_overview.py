@@ -13,7 +13,7 @@ from slurm_fsx_tools.monitoring.exporters import Exporter
 from slurm_fsx_tools.monitoring.overview import Observer, Other, format_discovery
 from slurm_fsx_tools.monitoring.sync import Sync
 from slurm_fsx_tools.monitoring.targets import add_exporters
-from slurm_fsx_tools.slurm_state import SlurmJob
+from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
 
 if TYPE_CHECKING:
     from .conftest import Slurm
@@ -51,7 +51,7 @@ def test_what_does_not_answer_is_as_it_was(observer: Observer, slurm: Slurm, fsx
     second = observer.look()
     assert (second.nodes, second.jobs, second.targets) == (first.nodes, first.jobs, first.targets)
     assert [problem.split(":")[0] for problem in second.problems] == [
-        "The files of targets cannot be read",
+        "The shared file system does not answer, targets and images are as they were last seen",
         "Slurm does not answer, nodes and jobs are as they were last seen",
         "Prometheus does not answer",
     ]
@@ -71,7 +71,17 @@ def test_without_files_from_the_start_nothing_is_offered_for_all(observer: Obser
     assert observer.look().targets is None
 
 
-def test_slurm_is_asked_once_for_each_overview(observer: Observer, slurm: Slurm) -> None:
+def test_slurm_is_asked_once_for_each_overview(
+    observer: Observer, slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, ask = tmp_path / "asked", slurm.nodes
+
+    def count() -> list[SlurmNode]:  # in a child, whose memory is its own
+        with asked.open("a") as file:
+            file.write("once\n")
+        return ask()
+
+    monkeypatch.setattr(slurm, "nodes", count)
     for _ in range(3):
         observer.look()
-    assert slurm.asked == 3
+    assert asked.read_text().count("once") == 3

@@ -75,6 +75,13 @@ def test_slurm_is_asked_only_where_it_answers() -> None:
     ]
 
 
+def test_nodes_of_another_cluster_on_the_same_file_system_are_not_asked() -> None:
+    keep = {"source_labels": ["cluster"], "regex": "lab", "action": "keep"}
+    assert jobs(make_setup())["slurm-fsx"]["relabel_configs"] == [keep]
+    added = yaml.safe_load(make_setup().format_addition())["scrape_configs"][0]
+    assert "relabel_configs" not in added, "a site's own Prometheus may be one for all clusters"
+
+
 def test_a_site_with_its_own_prometheus_adds_all_but_what_it_has() -> None:
     added = yaml.safe_load(make_setup().format_addition())
     assert set(added) == {"rule_files", "scrape_configs"}

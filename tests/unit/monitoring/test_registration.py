@@ -3,14 +3,21 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
+
+import pytest
 
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Node
 from slurm_fsx_tools.monitoring.exporters import Exporter
-from slurm_fsx_tools.monitoring.registration import ASK_AGAIN_S, register_new
+from slurm_fsx_tools.monitoring.registration import ASK_AGAIN_S, LOOK_AGAIN_S, register_new
+from slurm_fsx_tools.monitoring.sync import Sync
 from slurm_fsx_tools.monitoring.targets import read_targets
 from slurm_fsx_tools.shared_fs import SharedFs
+from slurm_fsx_tools.slurm_state import SlurmNode
+
+if TYPE_CHECKING:
+    from .conftest import Slurm
 
 NODE = Node("localhost", "train")
 """A name that resolves to where the test's ports are."""
@@ -22,6 +29,62 @@ def register(config: Config, exporters: list[Exporter], now_s: float = 1000.0) -
 
 def registered(config: Config) -> set[str]:
     return set(read_targets(config["fsx.root"], NODE.name) or ())
+
+
+def forget_target(config: Config) -> None:
+    (Path(config["fsx.root"]) / "monitoring/targets/localhost.json").unlink()
+
+
+def test_what_is_registered_is_not_looked_for_on_the_shared_file_system_for_a_while(
+    config: Config, listen: Callable[[], int]
+) -> None:
+    exporter = Exporter("node_exporter", listen())
+    assert register(config, [exporter], 1000) == [exporter]
+    forget_target(config)
+    assert register(config, [exporter], 1000 + LOOK_AGAIN_S - 1) == []
+    assert registered(config) == set()
+    assert register(config, [exporter], 1000 + LOOK_AGAIN_S) == [exporter]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda node, root: (node._replace(name="127.0.0.1"), root, ""), id="node"),
+        pytest.param(lambda node, root: (node._replace(cluster="other"), root, ""), id="cluster"),
+        pytest.param(lambda node, root: (node, root, "renamed"), id="label"),
+        pytest.param(lambda node, root: (node, f"{root}2", ""), id="file-system"),
+    ],
+)
+def test_what_was_registered_for_another_node_cluster_or_file_system_does_not_count(
+    config: Config, fsx: Path, listen: Callable[[], int], change: Callable[[Node, str], tuple[Node, str, str]]
+) -> None:
+    (fsx.parent / "fsx2/monitoring/targets").mkdir(parents=True)
+    exporter = Exporter("node_exporter", listen())
+    register(config, [exporter])
+    node, root, cluster = change(NODE, str(fsx))
+    other = Config({**config.as_dict(), "fsx.root": root, "cluster.name": cluster})
+    register_new(node, [exporter], other, SharedFs(root, 5), 1000)
+    targets = read_targets(root, node.name) or {}
+    assert [target.labels["cluster"] for target in targets.values()] == [cluster or node.cluster]
+
+
+def test_a_file_that_went_meanwhile_is_mended_by_the_head_node_and_made_whole_by_the_next_look(
+    config: Config, slurm: Slurm, listen: Callable[[], int]
+) -> None:
+    slurm.known = {NODE.name: SlurmNode(NODE.name, "idle", "", "all", 0, ("all",))}
+    own, usual = Exporter("a-sites-own", listen()), Exporter("node_exporter", listen())
+    config = Config({**config.as_dict(), "monitoring.node_exporter_port": usual.port})
+    register(config, [usual, own])
+    slurm.set(NODE.name, marks="~")  # powered down, and back without a boot
+    Sync(slurm, config).run()
+    assert registered(config) == set()
+    slurm.set(NODE.name, marks="")
+    assert register(config, [usual, own]) == []
+    Sync(slurm, config).run()
+    assert registered(config) == {"node_exporter"}
+    assert register(config, [usual, own], 1000 + LOOK_AGAIN_S) == [own]
+    Sync(slurm, config).run()
+    assert registered(config) == {"node_exporter", "a-sites-own"}
 
 
 def test_an_exporter_is_registered_once_its_port_answers(config: Config, listen: Callable[[], int]) -> None:
@@ -36,7 +99,8 @@ def test_an_exporter_that_died_stays_registered_so_that_its_alert_fires(config: 
         exporter = Exporter("node_exporter", server.getsockname()[1])
         register(config, [exporter])
     before = os.stat(fsx / "monitoring/targets/localhost.json")
-    assert register(config, [exporter]) == []
+    for now_s in (1000.0, 1000 + LOOK_AGAIN_S):
+        assert register(config, [exporter], now_s) == []
     assert os.stat(fsx / "monitoring/targets/localhost.json").st_ino == before.st_ino
 
 
@@ -64,12 +128,17 @@ def test_a_silent_exporter_keeps_no_other_from_being_registered(
 def test_what_was_remembered_before_a_boot_or_is_broken_does_not_count(
     config: Config, closed_port: int, listen: Callable[[], int]
 ) -> None:
-    memory = Path(config["runtime_dir"]) / "silent-exporters"
+    memory = Path(config["runtime_dir"]) / "registration.json"
     exporter = Exporter("node_exporter", listen())
-    for text in (f'{{"node_exporter:{exporter.port}": 5000}}', "[1, 2", "[1]", '{"a": "b"}'):
+    register(config, [exporter], 5000)
+    good = memory.read_text()
+    for text in (good, "[1, 2", "[1]", '{"a": "b"}', '["a", "b", "c"]', "[" * 100_000, good.replace("{}", "[]")):
         memory.write_text(text)
-        (Path(config["fsx.root"]) / "monitoring/targets/localhost.json").unlink(missing_ok=True)
+        forget_target(config)
         assert register(config, [exporter], 1000) == [exporter]
+    memory.chmod(0o666)
+    forget_target(config)
+    assert register(config, [exporter], 1000) == [exporter]
     assert register(config, [Exporter("x", closed_port)], 1000) == []
 
 
@@ -79,3 +148,16 @@ def test_a_runtime_folder_that_is_gone_stops_nobody(
     os.rmdir(config["runtime_dir"])
     there = Exporter("node_exporter", listen())
     assert register(config, [there, Exporter("x", closed_port)]) == [there]
+    assert register(config, [there]) == []
+
+
+def test_a_look_that_fails_is_not_remembered_as_an_answer(config: Config, listen: Callable[[], int]) -> None:
+    exporter = Exporter("node_exporter", listen())
+    folder = Path(config["fsx.root"]) / "monitoring/targets"
+    folder.rmdir()
+    folder.touch()
+    with pytest.raises(NotADirectoryError):
+        register(config, [exporter])
+    folder.unlink()
+    folder.mkdir()
+    assert register(config, [exporter]) == [exporter]

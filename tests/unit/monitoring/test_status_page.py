@@ -8,7 +8,7 @@ from slurm_fsx_tools.monitoring.overview import Exporters, Other, Overview
 from slurm_fsx_tools.monitoring.status_page import JOBS_SHOWN, render
 from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
 
-VOID = ("meta", "br", "link", "img", "input", "hr")
+VOID = ("meta", "br", "wbr", "link", "img", "input", "hr")
 HOSTILE = "<script>alert(1)</script>\"'&\x1b[31m\u202e"
 
 
@@ -65,6 +65,11 @@ def test_nodes_that_are_alike_are_one_row_and_trouble_comes_first() -> None:
         ["idle", "10000", "n[0-9999]", "all", ""],
         ["idle, powered off", "1", "x2", "", ""],
     ]
+
+
+def test_a_set_of_nodes_can_be_given_to_slurm_as_it_stands() -> None:
+    shown = page(overview([SlurmNode(name, "idle") for name in ("n1", "n3", "gpu-1")]))
+    assert shown.rows[1][2] == "gpu-1,n[1,3]"
 
 
 def test_exporters_are_counted_as_prometheus_has_them() -> None:

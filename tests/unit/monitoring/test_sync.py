@@ -44,8 +44,39 @@ def inodes(folder: Path) -> dict[str, tuple[int, int]]:
 def test_nodes_that_never_ran_a_job_become_targets(sync: Sync, targets: Path) -> None:
     assert acts(sync.run()) == {"gpu-1": "add", "cpu-1": "add", "cpu-2": "add"}
     groups = json.loads((targets / "gpu-1.json").read_text())
-    assert [group["targets"] for group in groups] == [["gpu-1:9400"], ["gpu-1:9100"]]
+    assert [group["targets"] for group in groups] == [["gpu-1:9100"]]
     assert groups[0]["labels"]["instance_type"] == "p5.48xlarge"
+
+
+def test_two_clusters_with_nodes_of_the_same_name_do_not_fight_for_ever(
+    sync: Sync, slurm: Slurm, config: Config, targets: Path
+) -> None:
+    theirs = Sync(
+        type(slurm)(*slurm.known.values()),
+        Config({**config.as_dict(), "cluster.name": "other", "monitoring.state_dir": f"{targets}-state"}),
+    )
+    sync.run()
+    assert len(theirs.run().done) == 3  # as after a change of the cluster's name
+    assert len(sync.run().done) == 3
+    outcome = theirs.run()
+    assert (outcome.done, outcome.plan.disputed, outcome.is_whole) == ([], ["gpu-1", "cpu-1", "cpu-2"], False)
+    before = inodes(targets)
+    for _ in range(2):
+        assert sync.run().is_whole
+        assert not theirs.run().is_whole
+    assert inodes(targets) == before
+    for file in targets.glob("*.json"):
+        file.unlink()
+    assert theirs.run().is_whole, "what an admin removed is nobody's"
+
+
+def test_a_node_that_is_powered_down_here_may_be_another_clusters_that_runs(
+    sync: Sync, slurm: Slurm, fsx: Path, targets: Path
+) -> None:
+    add_exporters(str(fsx), Node("gpu-1", "other"), "", [Exporter("node_exporter", 9100)])
+    slurm.set("gpu-1", marks="~")
+    assert set(acts(sync.run())) == {"cpu-1", "cpu-2"}
+    assert (targets / "gpu-1.json").exists()
 
 
 def test_a_second_pass_writes_nothing_and_one_change_one_file(sync: Sync, slurm: Slurm, targets: Path) -> None:
@@ -171,7 +202,7 @@ def test_a_dry_run_says_what_it_would_do_and_writes_nothing(sync: Sync, config: 
     assert not os.path.exists(config["monitoring.state_dir"])
 
 
-@pytest.mark.parametrize("memory", [b"", b"[]", b'{"version": 1}', b"\xff", b'{"answers": "x"}'])
+@pytest.mark.parametrize("memory", [b"", b"[]", b'{"version": 1}', b"\xff", b'{"doubts": "x"}'])
 def test_a_broken_memory_costs_a_look_and_nothing_else(sync: Sync, config: Config, memory: bytes) -> None:
     sync.run()
     (Path(config["monitoring.state_dir"]) / "targets.json").write_bytes(memory)

@@ -55,6 +55,23 @@ class Prologs:
         return (self.folder / "run/jobs/7.log").read_text()
 
 
+def wait_for_children() -> None:
+    """Wait for what runs have left behind: to slurmd it is nobody's child, here it is this process's."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def is_running(pid: str) -> bool:
+    """Whether a process is there, and not only waiting for somebody to hear of its end."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.fixture
 def prologs(tmp_path: Path) -> Prologs:
     return Prologs(tmp_path)
@@ -256,3 +273,60 @@ def test_an_epilog_that_is_cut_short_leaves_a_job_that_is_gone(prologs: Prologs)
     prologs.plugin("def slurm_fsx_epilog(): os.kill(os.getpid(), 9)")
     prologs.run("epilog")
     assert not prologs.env.exists()
+
+
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        pytest.param("1 / 0", id="raises"),
+        pytest.param("os.kill(os.getpid(), 9)", id="is-killed"),
+        pytest.param(
+            "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM]); time.sleep(60)",
+            id="is-cut-off",
+        ),
+        pytest.param("from pathlib import Path; Path({counters!r}).mkdir()", id="leaves-a-run-that-is-not-counted"),
+    ],
+)
+def test_whatever_an_epilog_had_to_say_the_jobs_log_goes_with_the_job(prologs: Prologs, misdeed: str) -> None:
+    prologs.plugin(f"def slurm_fsx_epilog():\n    {misdeed.format(counters=f'{prologs.folder}/run/counters.json')}")
+    assert prologs.run("epilog") == EXIT_OK
+    assert os.listdir(prologs.folder / "run/jobs") == []
+
+
+def test_a_plugin_that_never_has_enough_of_a_failure_is_ended(prologs: Prologs) -> None:
+    pid = prologs.folder / "pid"
+    prologs.plugin("def slurm_fsx_prolog(): 1 / 0", "bad")
+    prologs.plugin(
+        "def slurm_fsx_failed_open():\n"
+        "    import signal\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])\n"
+        f"    open({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+        "    time.sleep(600)",
+        "pager",
+    )
+    prologs.config.write_text(prologs.config.read_text().replace("deadline: 2", "deadline: 4"))
+    assert prologs.run() == EXIT_OK
+    wait_for_children()
+    end = time.monotonic() + 30
+    while is_running(pid.read_text()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("act", ["prolog", "epilog"])
+def test_a_plugin_that_hears_of_a_failure_when_the_job_is_gone_leaves_no_log_of_it(prologs: Prologs, act: str) -> None:
+    gone = prologs.folder / "gone"
+    prologs.plugin(f"def slurm_fsx_{act}(): 1 / 0", "bad")
+    prologs.plugin(
+        "def slurm_fsx_failed_open():\n"
+        f"    while not os.path.exists({str(gone)!r}): time.sleep(0.01)\n"
+        "    raise RuntimeError('too late')",
+        "pager",
+    )
+    prologs.configure("")
+    prologs.config.write_text(prologs.config.read_text().replace("plugin_timeout: 0.3", "plugin_timeout: 30"))
+    for each in ("prolog", "epilog"):
+        assert prologs.run(each) == EXIT_OK
+    gone.touch()
+    wait_for_children()
+    assert os.listdir(prologs.folder / "run/jobs") == []

@@ -35,7 +35,7 @@ NodeName=DEFAULT State=CLOUD
     "opt/slurm/etc/plugstack.conf.d/pyxis.conf": "required /opt/slurm/lib/slurm/spank_pyxis.so runtime_path=/run/p\n",
     "etc/enroot/enroot.conf": "ENROOT_RUNTIME_PATH /run/enroot\n",
 }
-EVERYWHERE = ("/etc/profile.d", "/etc/systemd/system", "/run", "/usr/local/bin", "/var/lib")
+EVERYWHERE = ("/etc/profile.d", "/etc/systemd/system", "/run", "/usr/local/bin", "/usr/local/share", "/var/lib")
 DEBIAN = {
     "etc/slurm/slurm.conf": "ClusterName=debian\nSlurmctldHost=head\nNodeName=n[1-2]\nPartitionName=all Nodes=ALL\n",
     "etc/slurm/plugstack.conf": "# include all SPANK plugins\ninclude /etc/slurm/plugstack.conf.d/*\n",

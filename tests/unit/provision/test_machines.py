@@ -14,8 +14,9 @@ from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.errors import SharedFsUnavailable, SlurmFsxError
 from slurm_fsx_tools.provision.compute_node import compute_node_steps, wait_until_mounted
 from slurm_fsx_tools.provision.head_node import NotMounted, check_mounted, head_node_steps
-from slurm_fsx_tools.provision.installation import Installation
-from slurm_fsx_tools.provision.steps import Outcome, Record, plan
+from slurm_fsx_tools.provision.installation import SHELLS, Installation
+from slurm_fsx_tools.provision.mounts import mounted_for
+from slurm_fsx_tools.provision.steps import Outcome, Record, apply, plan
 from slurm_fsx_tools.shared_fs import SharedFs
 
 from .conftest import Machine
@@ -55,6 +56,16 @@ def test_users_can_write_to_their_folders_alone(parallelcluster: Machine, instal
     assert {path for path, mode in modes.items() if mode == 0o1777} == FOR_USERS
     assert {path for path, mode in modes.items() if mode == 0o755} == FOR_ROOT
     assert len(modes) == len(FOR_USERS | FOR_ROOT)
+
+
+@pytest.mark.parametrize("path", SHELLS)
+def test_man_and_shells_find_what_is_theirs_through_upgrades(
+    path: str, debian: Machine, installation: Installation, checkout: Path
+) -> None:
+    set_up_head(debian, installation)
+    target = os.readlink(debian.path(path))
+    assert target == f"{installation.share}/{SHELLS[path]}"
+    assert (checkout / "share" / SHELLS[path]).is_file()
 
 
 def test_a_head_node_gets_scripts_and_the_list_of_images_and_gives_them_back(
@@ -161,6 +172,68 @@ def test_a_mount_that_does_not_answer_is_said_to(tmp_path: Path) -> None:
     check_mounted("/proc", SharedFs("/proc", 5.0))
     with pytest.raises(NotMounted, match=r"proc \(proc\) is mounted at /proc, but does not answer"):
         check_mounted("/proc", Hung("/proc", 1.0))
+
+
+def test_a_mount_that_does_not_answer_is_refused_whether_or_not_it_must_be_one(tmp_path: Path) -> None:
+    class Hung(SharedFs):
+        """As above."""
+
+        def look(self, function: object) -> object:
+            raise SharedFsUnavailable("/proc did not answer within 2 s", hint="see whether its file server is up")
+
+    with pytest.raises(NotMounted, match="does not answer"):
+        check_mounted("/proc", Hung("/proc", 1.0), allow_unmounted=True)
+    folder = str(tmp_path / "missing")
+    check_mounted(folder, SharedFs(folder, 5.0), allow_unmounted=True)
+
+
+def test_a_shared_file_system_that_everybody_could_rearrange_is_refused_with_what_to_do(
+    tmp_path: Path, needs_root: None
+) -> None:
+    folder = tmp_path / "fsx"
+    folder.mkdir()
+    fsx = SharedFs(str(folder), 5.0)
+    folder.chmod(0o777)
+    with pytest.raises(SlurmFsxError, match=r"can be written by everybody; run: chmod \+t"):
+        check_mounted(str(folder), fsx, allow_unmounted=True)
+    folder.chmod(0o1777)
+    check_mounted(str(folder), fsx, allow_unmounted=True)
+    os.chown(folder, 12345, 0)
+    with pytest.raises(SlurmFsxError, match="belongs to user 12345"):
+        check_mounted(str(folder), fsx, allow_unmounted=True)
+
+
+def test_what_a_user_has_put_in_place_of_a_folder_is_kept_and_never_followed(
+    parallelcluster: Machine, installation: Installation, tmp_path: Path, needs_root: None
+) -> None:
+    root = parallelcluster.path("/fsx")
+    root.mkdir()
+    root.chmod(0o1777)
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (root / "datasets").symlink_to(victim)
+    (root / "scripts").mkdir()
+    os.chown(root / "scripts", 12345, 12345)
+    (root / "results").write_text("")
+    for force in (False, True):
+        steps = head_node_steps(CONFIG, installation, parallelcluster.conf, None, None, "auto")
+        with Record.open("head", str(parallelcluster.root)) as record:
+            outcome = apply(steps, record, force=force)
+        assert outcome.failed
+        assert stat.S_IMODE(victim.stat().st_mode) == 0o700
+        assert list(victim.iterdir()) == []
+        assert (root / "datasets").is_symlink()
+        assert force or list((root / "scripts").iterdir()) == []
+        assert stat.S_IMODE((root / "checkpoints").stat().st_mode) == 0o1777
+    parallelcluster.undo("head")
+    assert stat.S_IMODE(victim.stat().st_mode) == 0o700
+
+
+def test_a_folder_of_a_shared_file_system_and_a_link_to_one_count_as_mounted(tmp_path: Path) -> None:
+    assert mounted_for("/proc/sys/kernel") is not None  # of a kind that is not on a local disk
+    (tmp_path / "fsx").symlink_to("/proc")
+    assert mounted_for(str(tmp_path / "fsx")) is not None
+    assert mounted_for(str(tmp_path)) is None
 
 
 def test_a_mount_that_comes_late_is_waited_for_and_no_longer_than_told(tmp_path: Path) -> None:

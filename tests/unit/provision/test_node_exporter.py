@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.provision.node_exporter import DEBIAN_FOLDER, node_exporter_steps
+from slurm_fsx_tools.provision.node_exporter import DEBIAN_FOLDER, node_exporter_steps, remove_metrics
 
 from .conftest import Machine
 
@@ -91,3 +91,25 @@ def test_the_real_node_exporter_knows_the_option() -> None:
     text = done.stdout + done.stderr
     assert "--collector.textfile.directory" in text
     assert DEBIAN_FOLDER in text or not Path("/etc/debian_version").exists()
+
+
+def test_metrics_of_ours_go_those_of_others_stay_and_nothing_is_followed(tmp_path: Path) -> None:
+    ours = ("slurm_fsx_job_12.prom", "slurm_fsx_health.prom", ".slurm_fsx_job_12.prom.n1.77")
+    others = ("apt.prom", "slurm_fsx_head.prom", "slurm_fsx_notes.txt")
+    for name in (*ours, *others):
+        (tmp_path / name).write_text("x 1\n")
+    (tmp_path / "slurm_fsx_link.prom").symlink_to(tmp_path / "apt.prom")
+    remove_metrics(str(tmp_path), lambda name: not name.startswith("slurm_fsx_head"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
+    (tmp_path / "link").symlink_to(tmp_path)
+    remove_metrics(f"{tmp_path}/link", lambda _name: True)
+    remove_metrics(f"{tmp_path}/missing", lambda _name: True)
+    assert (tmp_path / "slurm_fsx_head.prom").exists()
+
+
+def test_a_command_line_that_an_option_would_not_reach_is_left_alone(debian: Machine) -> None:
+    unit = "[Service]\nExecStart=/bin/sh -c 'exec node_exporter $OPTIONS'\n"
+    debian.write("/etc/systemd/system/node_exporter.service", unit)
+    (event,) = debian.apply(node_exporter_steps("/srv/metrics", str(debian.root)))
+    assert event.outcome == "skipped"
+    assert "add --collector.textfile.directory=/srv/metrics there" in event.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from slurm_fsx_tools.errors import NotHere
@@ -16,7 +18,7 @@ PYXIS = "required /usr/lib/slurm/spank_pyxis.so container_scope=job\n"
 def order(machine: Machine) -> list[str]:
     """Give what Slurm would load, in order."""
     found = []
-    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root):
+    for line in read_plugstack(plugstack_path(machine.conf), machine.conf.root).lines:
         name = line.plugin.rpartition("/")[2]
         found.append(f"{name} {line.option('line', '')} {line.option('container_scope', '')}".strip())
     return found
@@ -89,4 +91,20 @@ def test_without_pyxis_one_line_says_what_runs_containers(debian: Machine) -> No
 
 def test_pyxis_that_is_asked_for_and_missing_is_said(debian: Machine) -> None:
     with pytest.raises(NotHere, match="no line of Pyxis"):
+        plugstack_steps(debian.conf, HOME, "pyxis")
+
+
+def test_plugin_folders_that_include_each_other_or_hold_no_files_are_read(debian: Machine) -> None:
+    folder = debian.path("/etc/slurm/plugstack.conf.d")
+    for number in range(12):
+        (folder / f"{number}.conf").write_text("include /etc/slurm/plugstack.conf.d/*\n")
+    (folder / "folder.conf").mkdir()
+    os.mkfifo(folder / "fifo.conf")
+    (folder / "pyxis.conf").write_text(PYXIS)
+    (line,) = read_plugstack("/etc/slurm/plugstack.conf", str(debian.root)).lines
+    assert line.words == tuple(PYXIS.split())
+
+
+def test_a_runtime_that_is_asked_for_and_not_there_is_said_to_be_so(debian: Machine) -> None:
+    with pytest.raises(NotHere, match=r"has no line of Pyxis; install Pyxis, or choose another"):
         plugstack_steps(debian.conf, HOME, "pyxis")

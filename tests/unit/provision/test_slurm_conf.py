@@ -48,12 +48,20 @@ def test_a_file_that_includes_itself_is_read(tmp_path: Path) -> None:
     assert read_slurm_conf(str(path)).value("ClusterName") == "a"
 
 
+def test_files_that_include_each_other_many_times_are_read_in_no_time(tmp_path: Path) -> None:
+    names = ["slurm.conf", *(f"{number}.conf" for number in range(12))]
+    for name in names:
+        (tmp_path / name).write_text("".join(f"Include {each}\n" for each in names) + "ClusterName=a\n")
+    assert read_slurm_conf(str(tmp_path / "slurm.conf")).value("ClusterName") == "a"
+
+
 def test_a_node_of_a_configless_cluster_is_told_from_one_without_slurm(tmp_path: Path) -> None:
     with pytest.raises(SlurmConfMissing, match=r"no slurm\.conf"):
         find_slurm_conf(str(tmp_path))
     Machine(tmp_path, {"run/slurm/conf/slurm.conf": "ClusterName=a\n"})
     with pytest.raises(SlurmConfMissing, match="from slurmctld"):
         find_slurm_conf(str(tmp_path))
+    assert find_slurm_conf(str(tmp_path), copies=True) == "/run/slurm/conf/slurm.conf"
 
 
 @pytest.mark.skipif(not shutil.which("scontrol"), reason="needs Slurm's scontrol")

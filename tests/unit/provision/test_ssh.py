@@ -53,7 +53,7 @@ def test_of_two_hundred_nodes_ten_that_hang_keep_nobody_waiting(network: Path) -
     nodes = [SlurmNode(f"n{number}", "idle") for number in range(100, 290)]
     nodes += [SlurmNode(f"h{number}13", "idle") for number in range(1, 11)]
     told: list[NodeResult] = []
-    results = roll_out(nodes, ["echo", "it's", "$NODE; exit 1"], Ssh(64, 3), read, told.append)
+    results = roll_out(nodes, ["echo", "it's", "$NODE; exit 1"], Ssh(64, 6), read, told.append)
     assert len(told) == len(results) == 200
     assert gather(results) == [
         ("n[100-112,114-176,178-212,214-276,278-289]", "ok", "it's $NODE; exit 1"),

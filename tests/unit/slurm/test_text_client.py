@@ -8,7 +8,7 @@ import pytest
 
 from slurm_fsx_tools.errors import SlurmUnavailable
 from slurm_fsx_tools.slurm.json_client import JsonClient
-from slurm_fsx_tools.slurm.text_client import TextClient, read_jobs, read_nodes
+from slurm_fsx_tools.slurm.text_client import TextClient, read_gpus, read_jobs, read_nodes
 
 from .conftest import RELEASES
 
@@ -23,7 +23,7 @@ def job(*fields: str) -> str:
 def running(number: int, name: str, account: str = "physics") -> str:
     return job(
         *(str(number), "2001", "RUNNING", "ada", account, "gpu", "n[1-2]", "2", "1795547691", "N/A"),
-        *("gres:gpu:h100:4", name),
+        name,
     )
 
 
@@ -65,14 +65,14 @@ def test_a_job_is_read_from_its_fields() -> None:
     (found,) = read_jobs(running(7, "train"), WORD)
     assert (found.id, found.uid, found.user, found.account) == (7, 2001, "ada", "physics")
     assert (found.partition, found.state, found.nodes, found.node_count) == ("gpu", "RUNNING", "n[1-2]", 2)
-    assert (found.gpus, found.name, found.start_time_s, found.end_time_s) == (8, "train", 1795547691.0, 0.0)
+    assert (found.name, found.start_time_s, found.end_time_s) == ("train", 1795547691.0, 0.0)
 
 
 @pytest.mark.parametrize(
     "name",
     [
         pytest.param("a|b|c", id="separators"),
-        pytest.param("x\n9|0|RUNNING|root|root|all|n1|1|0|0|N/A|y", id="a job in another line"),
+        pytest.param("x\n9|0|RUNNING|root|root|all|n1|1|0|0|y", id="a job in another line"),
         pytest.param("x\nJobId=9 UserId=root(0)", id="scontrol's words"),
         pytest.param("x\n>9", id="half a mark"),
         pytest.param("(null)", id="nothing"),
@@ -96,14 +96,38 @@ def test_the_word_is_another_one_each_time(commands, tmp_path: Path) -> None:
 
 
 def test_a_waiting_job_has_no_gpus_yet() -> None:
-    text = job("7", "2001", "PENDING", "ada", "(null)", "gpu", "", "2", "N/A", "N/A", "gres:gpu:4", "train")
+    text = job("7", "2001", "PENDING", "ada", "(null)", "gpu", "", "2", "N/A", "N/A", "train")
     (found,) = read_jobs(text, WORD)
     assert (found.gpus, found.nodes, found.account) == (0, "", "")
 
 
+def columns(*values: str) -> str:
+    return "".join(value.ljust(width) for value, width in zip(values, (12, 12, 12, 160, 64, 64, 64))) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "gpus"),
+    [
+        pytest.param(("2", "2", "cpu=2,node=2,gres/gpu=3", "gres:gpu:2", "N/A", "N/A"), 3, id="as allocated"),
+        pytest.param(("2", "2", "cpu=2,node=2,billing=2", "gres:gpu:3", "N/A", "N/A"), 3, id="a job's"),
+        pytest.param(("2", "2", "cpu=2", "N/A", "gres/gpu:h100:4", "N/A"), 8, id="each node's"),
+        pytest.param(("1", "2", "cpu=2", "N/A", "N/A", "gres/gpu=1"), 2, id="each task's"),
+        pytest.param(("1", "1", "N/A", "N/A", "N/A", "N/A"), 0, id="none"),
+    ],
+)
+def test_gpus_are_those_allocated_or_asked_for(values: tuple[str, ...], gpus: int) -> None:
+    """As 22.05 and 24.11 print them. Where AccountingStorageTRES lacks gres/gpu, allocations do not tell of GPUs."""
+    assert read_gpus(columns("7", *values) + columns("8", "1", "1", *["N/A"] * 4)) == {7: gpus, 8: 0}
+
+
+def test_what_is_no_column_of_numbers_is_not_believed() -> None:
+    with pytest.raises(SlurmUnavailable, match="squeue answered"):
+        read_gpus("slurm is busy\n")
+
+
 @pytest.mark.parametrize(
     "answer",
-    ["slurm is busy", f"{WORD}>7{WORD}|2001", job("x", *["1"] * 11), f"slurm is busy\n{running(7, 'train')}"],
+    ["slurm is busy", f"{WORD}>7{WORD}|2001", job("x", *["1"] * 10), f"slurm is busy\n{running(7, 'train')}"],
 )
 def test_an_answer_that_is_no_list_of_jobs_does_not_pass_for_one(answer: str) -> None:
     with pytest.raises(SlurmUnavailable, match="squeue answered"):

@@ -8,11 +8,11 @@ import pytest
 
 from slurm_fsx_tools.provision.doctor.containers_runtime import fixed_part, parse_enroot_conf
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM
-from slurm_fsx_tools.provision.doctor.mounts import parse_mountinfo
+from slurm_fsx_tools.provision.mounts import parse_mounts
 
 from .conftest import Machine
 
-LINE = {"conf": "/etc/slurm/plugstack.conf", "number": 2, "flag": "required", "plugin": "/x/spank_pyxis.so", "args": []}
+PYXIS = "/x/spank_pyxis.so"
 
 
 class Node:
@@ -24,9 +24,9 @@ class Node:
         self.set_pyxis("0.24.0", "importer=/x")
 
     def set_pyxis(self, version: str, *options: str) -> None:
-        line = {**LINE, "args": list(options)}
-        self.machine.facts["plugstack"] = {"path": "", "files": [], "includes": [], "lines": [line]}
-        self.machine.facts["plugins"] = {LINE["plugin"]: {"path": LINE["plugin"], "pyxis": version}}
+        line = ["/etc/slurm/plugstack.conf", 2, ["required", PYXIS, *options]]
+        self.machine.facts["plugstack"] = ["", [], [line], []]
+        self.machine.facts["plugins"] = {PYXIS: {"path": PYXIS, "pyxis": version}}
 
     def set_enroot(self, script: str) -> None:
         self.program.write_text(f"#!/bin/sh\n{script}\n")
@@ -76,13 +76,13 @@ def test_pyxis_without_enroot_is_a_problem(node: Node, monkeypatch: pytest.Monke
 
 
 def test_without_pyxis_nobody_needs_enroot(node: Node) -> None:
-    node.machine.facts["plugstack"]["lines"] = []
+    node.machine.facts["plugstack"] = ["", [], [], []]
     node.machine.facts["enroot"] = {"program": "", "version": "", "reason": ""}
     assert not node.machine.find("enroot", "enroot-paths")
 
 
 def local(machine: Machine, more: str = "") -> None:
-    machine.facts["mounts"] = [list(mount) for mount in parse_mountinfo(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n{more}")]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts(f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n{more}")]
 
 
 def test_folders_on_local_disk_are_well(node: Node, tmp_path: Path) -> None:

@@ -65,12 +65,21 @@ def test_what_hangs_is_a_finding_once_and_the_reason_for_other_checks() -> None:
     ]
 
 
+def test_a_check_that_needs_what_comes_after_a_hung_probe_says_what_hangs() -> None:
+    probes = probe("a", sleep, 0.2), probe("b", lambda _: "", after=("a",)), probe("c", lambda _: "", after=("b",))
+    found = run([check("b"), check("c")], *probes)
+    assert found == [
+        ("b", WARNING, "/shared/a gave no answer within 0.2 s."),
+        ("c", UNKNOWN, "Not checked: /shared/a gave no answer within 0.2 s."),
+    ]
+
+
 def test_many_that_hang_end_with_the_common_limit() -> None:
     probes = [probe(f"p{number}", sleep, 600) for number in range(40)]
     begun_s = time.monotonic()
     facts = gather(probes, CONTEXT, limit_s=0.3)
     assert time.monotonic() - begun_s < 600
-    assert all((why := facts.missing(each.name)) and why.is_hung for each in probes)
+    assert all((why := facts.missing(each.name)) and why.hung for each in probes)
 
 
 def test_programs_that_a_hung_probe_started_end_with_it(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, WARNING
-from slurm_fsx_tools.provision.doctor.mounts import mount_of, parse_mountinfo
+from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
+from slurm_fsx_tools.provision.mounts import mount_of, parse_mounts
 
 from .conftest import Machine
 
@@ -21,9 +21,7 @@ EMPTY = {"elapsed_s": 0.01, "free_bytes": 900 << 30, "total_bytes": 1200 << 30, 
 
 def mounted(machine: Machine, line: str = LUSTRE, options: str = "rw,flock,lazystatfs") -> None:
     text = line.format(root=machine.fsx, options=options)
-    machine.facts["mounts"] = [
-        list(mount) for mount in parse_mountinfo(f"20 1 254:0 / / rw - ext4 /dev/vda rw\n{text}")
-    ]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts(f"20 1 254:0 / / rw - ext4 /dev/vda rw\n{text}")]
 
 
 def test_a_mounted_fsx_is_well(machine: Machine) -> None:
@@ -50,7 +48,19 @@ def test_without_a_line_in_fstab_the_whole_command_is_told(machine: Machine) -> 
     machine.etc.joinpath("fstab").write_text("# nothing\n")
     (finding,) = machine.find("fsx-mounted")
     assert "no line for it" in finding.finding
-    assert finding.command.startswith("mount -t lustre -o noatime,flock ")
+    assert "mount -t lustre -o noatime,flock " in finding.why
+
+
+def test_what_is_missing_because_nothing_is_mounted_is_no_trouble_of_its_own(machine: Machine) -> None:
+    (machine.fsx / "logs").rmdir()
+    found = machine.find("fsx-mounted", "images", "nccl-installed", "fsx-space")
+    assert [finding.severity for finding in found] == [PROBLEM, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert {finding.finding for finding in found[1:]} == {f"Not checked: nothing is mounted at {machine.fsx}."}
+
+
+def test_a_folder_of_a_shared_file_system_is_as_good_as_its_root(machine: Machine) -> None:
+    machine.facts["mounts"] = [list(each) for each in parse_mounts(f"2 1 0:9 / {machine.fsx.parent} rw - nfs4 a:/ rw")]
+    assert not machine.find("fsx-mounted")
 
 
 def test_a_read_only_mount_is_a_problem(machine: Machine) -> None:
@@ -161,7 +171,7 @@ def test_a_top_folder_that_everybody_can_write_to_is_a_problem(machine: Machine)
 
 
 def test_a_path_is_on_the_deepest_mount_that_was_mounted_last() -> None:
-    known = parse_mountinfo(
+    known = parse_mounts(
         "1 0 8:1 / / rw - ext4 a rw\n2 1 8:2 / /fsx rw - ext4 b rw\n3 1 0:9 / /fsx rw - lustre c rw\n"
         "4 1 8:3 / /fsx\\040too rw - ext4 d rw"
     )

@@ -83,9 +83,11 @@ def test_a_usable_fuse_is_well(machine: Machine) -> None:
 
 
 def test_squashfuse_must_be_installed(machine: Machine) -> None:
-    machine.facts["fuse"] = {"path": "/dev/fuse", "mode": 0o666, "programs": ["fusermount3"]}
+    seen = {"path": "/dev/fuse", "mode": 0o666, "programs": ["fusermount3"], "install": ["dnf", "install"]}
+    machine.facts["fuse"] = seen
     (finding,) = machine.find("fuse")
     assert "squashfuse is not installed" in finding.finding
+    assert finding.command == "dnf install squashfuse fuse3"
 
 
 def test_a_look_that_takes_root_says_so(machine: Machine, needs_root: None) -> None:

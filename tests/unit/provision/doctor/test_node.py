@@ -122,8 +122,10 @@ def test_a_lock_of_another_node_that_was_silent_for_long_is_a_note(machine: Mach
 
 @pytest.mark.parametrize(("answer", "is_well"), [(0, True), (5, False)], ids=["synchronised", "not"])
 def test_a_clock_that_nothing_keeps_in_time_is_a_warning(machine: Machine, answer: int, is_well: bool) -> None:
-    machine.facts["clock"] = answer
-    assert [finding.severity for finding in machine.find("clock")] == ([] if is_well else [WARNING])
+    for unit, command in (("chronyd", "systemctl restart chronyd"), ("", "dnf install chrony")):
+        machine.facts["clock"] = [answer, unit, ["dnf", "install"]]
+        found = [(finding.severity, finding.command) for finding in machine.find("clock")]
+        assert found == ([] if is_well else [(WARNING, command)])
 
 
 def test_the_kernel_says_whether_its_clock_is_synchronised(machine: Machine) -> None:

@@ -51,6 +51,13 @@ def test_another_version_on_some_nodes_is_told_of_those() -> None:
     assert found == [(WARNING, "slurm-fsx is not the same everywhere: 0.1.0 on n[1-2], 0.2.0 on n3.", ["n3"])]
 
 
+def test_builds_of_one_release_are_told_apart() -> None:
+    known = [{**SAME, "slurm-fsx": f"0.1.0 (build {build})"} for build in ("3f9a2b7c1d2e", "90f1c3b2d4e5")]
+    ((_, text, nodes),) = texts([NodeReport("n1", [], known[0], 0.0), NodeReport("n2", [], known[1], 0.0)])
+    assert "0.1.0 (build 3f9a2b7c1d2e) on n1, 0.1.0 (build 90f1c3b2d4e5) on n2" in text
+    assert nodes == ["n2"]
+
+
 def test_another_slurm_conf_is_a_problem() -> None:
     found = texts([report("n1"), report("n2"), NodeReport("n3", [], {**SAME, "slurm.conf": "cccc"}, 0.0)])
     assert found == [(PROBLEM, "slurm.conf is not the same file everywhere: aaaa on n[1-2], cccc on n3.", ["n3"])]
@@ -105,7 +112,12 @@ def test_an_identity_has_what_was_seen() -> None:
     }
     checksums = {"slurm.conf": "a", "plugstack.conf": "b", "the configuration": ""}
     facts = Facts(
-        {"slurm-version": "22.05.8", "plugins": plugins, "enroot": Missing("it hangs", True), "checksums": checksums}
+        {
+            "slurm-version": "22.05.8",
+            "plugins": plugins,
+            "enroot": Missing("it hangs", "enroot"),
+            "checksums": checksums,
+        }
     )
     assert identity("0.1.0", facts) == {
         "slurm-fsx": "0.1.0",

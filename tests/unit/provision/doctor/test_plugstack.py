@@ -134,9 +134,11 @@ def test_a_plugin_that_is_not_there_is_told(stack: Stack) -> None:
 
 
 def test_an_include_of_nothing_is_a_note_and_a_left_over_in_it_a_warning(stack: Stack) -> None:
-    stack.write(f"optional {stack.ours} runtime=bwrap", "include conf.d/*")
+    stack.write(f"optional {stack.ours} runtime=bwrap", "include more.conf")
     (finding,) = stack.machine.find("plugstack")
     assert finding.severity == NOTE
+    stack.write(f"optional {stack.ours} runtime=bwrap", "include conf.d/*")
+    assert not stack.machine.find("plugstack")
     (stack.folder / "conf.d").mkdir()
     stack.write(name="conf.d/sedA1b2C3")
     (finding,) = stack.machine.find("plugstack")
@@ -151,6 +153,15 @@ def test_a_configless_cluster_takes_no_pattern(stack: Stack) -> None:
     stack.machine.facts["slurm"]["settings"]["slurmctldparameters"] = "enable_configless"
     (finding,) = stack.machine.find("plugstack")
     assert "configless" in finding.finding
+    # As ParallelCluster has it: every node has that folder.
+    stack.write(f"include {stack.folder}/conf.d/*")
+    assert not stack.machine.find("plugstack")
+
+
+def test_a_node_of_a_configless_cluster_has_its_copy_beside_that_of_slurm_conf(stack: Stack) -> None:
+    stack.write_good()
+    stack.machine.facts["slurm"]["settings"]["plugstackconfig"] = "/slurmctlds/own/plugstack.conf"
+    assert not stack.machine.find("plugstack")
 
 
 def test_a_loop_of_includes_ends(stack: Stack) -> None:
@@ -207,6 +218,7 @@ def test_numbers_are_read_from_a_library_without_loading_it(stack: Stack) -> Non
         pytest.param("container_scope=global", "container_scope=global", [], id="both-global"),
         pytest.param("container_scope=job", "container_scope=global", [PROBLEM], id="different"),
         pytest.param("container_scope=job", "", [WARNING], id="pyxis-by-default"),
+        pytest.param("container_scope=global", "", [], id="pyxis-by-default-and-ours-as-set-up"),
     ],
 )
 def test_container_scope_must_be_the_same(stack: Stack, ours: str, pyxis: str, severities: list[str]) -> None:

@@ -25,7 +25,7 @@ from slurm_fsx_tools.provision.doctor.findings import (
     Finding,
     Missing,
 )
-from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix
+from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix, judge
 from slurm_fsx_tools.provision.doctor.nodes import Folded
 from slurm_fsx_tools.provision.doctor.page import format_page
 from slurm_fsx_tools.provision.doctor.report import as_document, format_fixes, format_text
@@ -103,6 +103,20 @@ def test_the_document_has_every_finding_and_the_verdict() -> None:
     }
 
 
+def test_what_is_of_the_cluster_is_mended_once() -> None:
+    finding = Finding("images", WARNING, "It is damaged.", "Jobs fail.", "rm it")
+    text = format_text(
+        [Folded(finding, ["n1", "n2"]), Folded(finding._replace(check="fuse"), ["n1", "n2"])],
+        checks=2,
+        elapsed_s=0.1,
+        width=80,
+        many=True,
+        paint=lambda word, _: word,
+        once=["images"],
+    )
+    assert [line.strip() for line in text.splitlines() if "Run" in line] == ["Run once: rm it", "Run on n[1-2]: rm it"]
+
+
 def test_only_safe_commands_are_run_each_once_without_a_shell(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/slurm-fsx"
@@ -124,6 +138,14 @@ def test_a_fix_that_fails_or_hangs_says_so(tmp_path: Path) -> None:
     assert "No such file" in done[0].said
     assert done[1].said == "it had not ended after 1 s"
     assert format_fixes(done[:1], lambda word, _: word)[0].startswith("failed   ls /no/such/file  (")
+
+
+def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
+    told = Finding("c", WARNING, "", command="true", is_safe=True)
+    assert judge([Fixed("true", False, "other trouble")], [WELL]) == [Fixed("true", True, "")]
+    assert judge([Fixed("true", False, "trouble")], [told]) == [Fixed("true", False, "trouble")]
+    (left,) = judge([Fixed("true", True, "")], [told])
+    assert (left.is_done, left.said) == (False, "it ran, and what it should mend is as before")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +198,8 @@ def test_each_trouble_says_why_it_counts(check: object) -> None:
 def own_commands() -> list[list[str]]:
     troubles = [trouble for each in (*CHECKS, *EXTRAS) for trouble in each.troubles]
     found = {trouble.command for trouble in troubles if trouble.command.startswith("slurm-fsx ")}
-    return sorted(line.split() for whole in found for line in whole.split("&&"))
+    lines = [line.replace("{kind}", "node").split() for whole in found for line in whole.split("&&")]
+    return sorted(line for line in lines if line[0] == "slurm-fsx")
 
 
 @pytest.mark.parametrize("words", own_commands(), ids=" ".join)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
-from slurm_fsx_tools.provision.doctor.settings import parse_settings, seconds, settings_of
+from slurm_fsx_tools.provision.doctor.basics import parse_settings, seconds, settings_of
+from slurm_fsx_tools.provision.doctor.checks import PROBES, choose
+from slurm_fsx_tools.provision.doctor.engine import diagnose, gather
+from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, UNKNOWN, WARNING
 from slurm_fsx_tools.provision.doctor.slurm import is_left_over
 from slurm_fsx_tools.provision.slurm_conf import read_slurm_conf
 
@@ -23,14 +25,8 @@ GOOD = {
     "taskprolog": "(null)",
     "hash_val": "Match",
 }
-PYXIS = {
-    "conf": "/etc/slurm/plugstack.conf",
-    "number": 1,
-    "flag": "required",
-    "plugin": "/x/spank_pyxis.so",
-    "args": [],
-}
-OURS = {**PYXIS, "number": 2, "flag": "optional", "plugin": "/x/spank_slurm_fsx.so"}
+PYXIS = ["/etc/slurm/plugstack.conf", 1, ["required", "/x/spank_pyxis.so"]]
+OURS = ["/etc/slurm/plugstack.conf", 2, ["optional", "/x/spank_slurm_fsx.so"]]
 
 
 def settings(machine: Machine, reason: str = "", **changed: str) -> None:
@@ -42,8 +38,8 @@ def settings(machine: Machine, reason: str = "", **changed: str) -> None:
     }
 
 
-def stack(machine: Machine, *lines: dict[str, Any]) -> None:
-    machine.facts["plugstack"] = {"path": "/etc/slurm/plugstack.conf", "files": [], "includes": [], "lines": lines}
+def stack(machine: Machine, *lines: list[Any]) -> None:
+    machine.facts["plugstack"] = ["/etc/slurm/plugstack.conf", [], lines, []]
 
 
 CHECKS = ("slurm-answers", "slurm-conf", "prolog-times", "prolog-flags", "task-prolog")
@@ -64,8 +60,8 @@ def test_settings_that_leave_room_are_well(machine: Machine) -> None:
         pytest.param("batchstarttimeout", "9 sec", WARNING, "BatchStartTimeout is 9 s", id="batch"),
         pytest.param("messagetimeout", "5 sec", WARNING, "MessageTimeout is 5 s", id="message"),
         pytest.param("unkillablesteptimeout", "180 sec", NOTE, "less than 5 times", id="unkillable"),
-        pytest.param("prologflags", "(null)", PROBLEM, "PrologFlags is not set", id="no-flags"),
-        pytest.param("prologflags", "DeferBatch", PROBLEM, "PrologFlags is DeferBatch", id="no-alloc"),
+        pytest.param("prologflags", "(null)", PROBLEM, "it is not set", id="no-flags"),
+        pytest.param("prologflags", "DeferBatch", PROBLEM, "it is DeferBatch", id="no-alloc"),
         pytest.param("prologflags", "Alloc,Serial", WARNING, "Serial", id="serial"),
         pytest.param("taskprolog", "/etc/task", PROBLEM, "TaskProlog=/etc/task is set, and Pyxis", id="task-prolog"),
         pytest.param("hash_val", "Different Ours=0x1", PROBLEM, "not the one that slurmctld has read", id="hash"),
@@ -136,7 +132,7 @@ def test_a_missing_script_is_told_by_its_setting(machine: Machine, tmp_path: Pat
     scripts(machine, tmp_path)
     (tmp_path / "prolog.d/50-slurm-fsx").unlink()
     (finding,) = machine.find("prolog-scripts")
-    assert finding.finding == f"Slurm's Prolog ({tmp_path}/prolog.d/*) does not run our script."
+    assert finding.finding == f"Slurm's Prolog does not run our script: {tmp_path}/prolog.d/* does not have it."
 
 
 def test_a_script_that_cannot_be_run_would_drain_the_node(machine: Machine, tmp_path: Path) -> None:
@@ -195,3 +191,48 @@ def test_settings_are_read_from_a_slurm_conf_and_its_includes(tmp_path: Path) ->
     found = settings_of(read_slurm_conf(str(conf)))
     assert {key: found[key] for key in ("prologflags", "taskprolog")} == {"prologflags": "Alloc", "taskprolog": "/a"}
     assert set(found["prolog"].split(",")) == {"/etc/x", "/etc/y/*"}
+
+
+def machine_kind(machine: Machine, daemons: list[str], host: str) -> list[str]:
+    """Say what is found of a machine with these daemons, where slurm.conf names slurmctld's host."""
+    del machine.facts["roles"]
+    settings(machine, reason="no answer", slurmctldhost="head.cluster(10.0.0.1),other")
+    machine.facts["daemons"] = daemons
+    probes = {name: machine.known(probe) for name, probe in PROBES.items()}
+    found, facts = diagnose(choose(["slurm-daemons"]), probes, machine.context._replace(host=host))
+    return [*facts["roles"], *(finding.finding for finding in found if finding.severity != OK)]
+
+
+@pytest.mark.parametrize(
+    ("daemons", "host", "expected"),
+    [
+        pytest.param(["slurmctld"], "head", ["head"], id="head"),
+        pytest.param(["slurmd"], "n1", ["compute"], id="compute"),
+        pytest.param(["slurmctld", "slurmd"], "head", ["head", "compute"], id="both"),
+        pytest.param([], "other", ["head", "slurmctld should run here, and does not."], id="ended"),
+        pytest.param([], "login", [], id="login"),
+    ],
+)
+def test_slurm_says_which_daemons_should_run(
+    machine: Machine, daemons: list[str], host: str, expected: list[str]
+) -> None:
+    assert machine_kind(machine, daemons, host) == expected
+
+
+def test_a_node_without_a_prolog_gets_the_command_that_writes_slurm_conf(machine: Machine) -> None:
+    settings(machine, prolog="(null)", epilog="")
+    machine.facts["scripts"] = {}
+    found = machine.find("prolog-scripts")
+    assert [finding.finding.split(",")[0] for finding in found] == ["Prolog is not set", "Epilog is not set"]
+    assert {each.command for each in found} == {"slurm-fsx setup hooks --edit-slurm-conf && scontrol reconfigure"}
+
+
+def test_a_daemon_is_known_by_its_command_line(machine: Machine, tmp_path: Path) -> None:
+    # As Debian's 24.11 has it after a reconfiguration; a step's daemon is none.
+    commands = b"slurmd\0-D\0", b"slurmstepd: [5.0]\0", b"/opt/slurm/sbin/slurmctld\0-D\0"
+    for number, command in enumerate(commands):
+        (tmp_path / "proc" / str(number)).mkdir(parents=True)
+        (tmp_path / "proc" / str(number) / "comm").write_text("slurmd-wlm")
+        (tmp_path / "proc" / str(number) / "cmdline").write_bytes(command)
+    facts = gather([PROBES["daemons"]], machine.context._replace(proc=str(tmp_path / "proc")))
+    assert facts["daemons"] == ["slurmctld", "slurmd"]

@@ -31,7 +31,7 @@ def no_prolog(machine: Machine) -> None:
 
 def no_plugin(machine: Machine) -> None:
     machine.facts["slurm"] = SLURM
-    machine.facts["plugstack"] = {"path": "/etc/slurm/plugstack.conf", "files": [], "includes": [], "lines": []}
+    machine.facts["plugstack"] = ["/etc/slurm/plugstack.conf", [], [], []]
 
 
 def no_image(machine: Machine) -> None:
@@ -64,7 +64,7 @@ def no_profile(machine: Machine) -> None:
     [
         pytest.param("NCCL is not found", no_nccl, "There is no NCCL in", id="nccl-not-installed"),
         pytest.param("NCCL is not found", open_nccl, "Jobs get nothing of", id="nccl-not-believed"),
-        pytest.param("NCCL is not found", no_prolog, "Slurm's Prolog (/nowhere/*) does not run", id="nccl-no-prolog"),
+        pytest.param("NCCL is not found", no_prolog, "Slurm's Prolog does not run our script", id="nccl-no-prolog"),
         pytest.param("NCCL is not found", no_plugin, "has no line of our plugin", id="nccl-no-plugin"),
         pytest.param("A container is not found", no_image, "There is no image in", id="container-no-image"),
         pytest.param("A container is not found", dead_alias, "The alias torch means", id="container-dead-alias"),

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.provision.doctor.findings import PROBLEM, WARNING
-from slurm_fsx_tools.provision.doctor.mounts import parse_mountinfo
+from slurm_fsx_tools.provision.mounts import parse_mounts
 
 from .conftest import Machine
+
+STAFF = 50
+"""Source: base-passwd's list of Debian's groups."""
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def trusted(machine: Machine, tmp_path: Path, needs_root: None) -> Machine:
     machine.values["prolog.plugins_dir"] = str(plugins)
     machine.values["containers.state_dir"] = str(tmp_path / "state")
     machine.facts["slurm"] = {"settings": {}, "conf": str(tmp_path / "slurm.conf"), "reason": "", "is_here": True}
-    machine.facts["plugstack"] = {"path": "", "files": [str(tmp_path / "plugstack.conf")], "includes": [], "lines": []}
+    machine.facts["plugstack"] = ["", [str(tmp_path / "plugstack.conf")], [], []]
     machine.facts["plugins"] = {}
     machine.facts["scripts"] = {}
     for name in ("slurm.conf", "plugstack.conf", "plugins.d/site.py", "run/config.json"):
@@ -52,6 +55,21 @@ def test_what_others_can_write_to_is_a_problem(trusted: Machine, tmp_path: Path,
     assert finding.severity == PROBLEM
     subprocess.run(["sh", "-c", finding.command], check=True)
     assert not found(trusted, tmp_path)
+
+
+def test_a_folder_of_a_systems_group_that_nobody_is_in_is_roots(trusted: Machine, tmp_path: Path) -> None:
+    folder = tmp_path / "plugins.d"
+    os.chown(folder, 0, STAFF)  # as Debian has /usr/local
+    folder.chmod(0o2775)
+    assert not found(trusted, tmp_path)
+    os.chown(folder, 0, 2001)
+    folder.chmod(0o2775)
+    assert found(trusted, tmp_path)
+    os.chown(folder, 0, STAFF)
+    folder.chmod(0o2777)
+    assert found(trusted, tmp_path) == [
+        ("plugins.d can be written by others than root (mode 2777).", "chmod go-w plugins.d")
+    ]
 
 
 def test_what_belongs_to_a_user_is_a_problem(trusted: Machine, tmp_path: Path) -> None:
@@ -112,8 +130,8 @@ def test_software_on_local_disk_is_well(machine: Machine) -> None:
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    machine.facts["mounts"] = [list(mount) for mount in parse_mountinfo("1 0 8:1 / / rw - ext4 /dev/sda1 rw")]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts("1 0 8:1 / / rw - ext4 /dev/sda1 rw")]
     assert not machine.find("installation")
-    machine.facts["mounts"] = [list(mount) for mount in parse_mountinfo("1 0 0:9 / / rw - nfs4 server:/ rw")]
+    machine.facts["mounts"] = [list(mount) for mount in parse_mounts("1 0 0:9 / / rw - nfs4 server:/ rw")]
     (finding,) = machine.find("installation")
     assert (finding.severity, finding.finding) == (WARNING, f"This software is installed in {machine.home}, on nfs4.")

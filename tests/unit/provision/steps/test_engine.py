@@ -282,7 +282,10 @@ def test_a_read_only_etc_is_said_step_by_step_and_nothing_changes(machine: Machi
     before = machine.tree()
     lines = on_mount(machine, "mount --bind etc etc && mount -o remount,bind,ro etc")
     assert len(lines) == 4
-    assert all(line.startswith("failed") and "Read-only file system" in line for line in lines[:3])
+    assert all(line.endswith("Read-only file system") for line in lines[:3])
+    names = ("file /etc/slurm/prolog.d/50-ours", "folder /etc/made", "line /etc/slurm/plugstack.conf: z")
+    assert [line.startswith(f"failed {name}: ") for line, name in zip(lines, names)] == [True] * 3
+    assert "staged" not in "".join(lines[:3])
     assert machine.tree() == before
     assert {outcome for outcome, _ in said(machine.apply(*STEPS, force=True))} == {"changed", "removed"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurm_fsx_tools.provision.steps import File
+from slurm_fsx_tools.provision.steps import File, Record, apply, undo
 
 from .conftest import Machine, said
 
@@ -174,3 +174,42 @@ def test_a_start_is_written_once_and_then_somebody_elses_but_for_undo_while_nobo
     machine.write("/etc/list", "mine\n")
     assert said(machine.apply(File("/etc/list", "start\n", is_start=True))) == []
     assert said(machine.undo()) == [("kept", "file /etc/list")]
+
+
+def test_a_file_that_two_records_share_is_ours_in_both_and_gone_after_both(machine: Machine) -> None:
+    before = machine.tree()
+
+    def go(what: str, content: str) -> list[tuple[str, str]]:
+        with Record.open(what, str(machine.root)) as record:
+            return said(apply([File("/etc/shared", content)], record))
+
+    assert go("hooks", "one\n") == [("changed", "file /etc/shared")]
+    assert go("node", "one\n") == []
+    assert go("node", "two\n") == [("changed", "file /etc/shared")]
+    assert go("hooks", "two\n") == []
+    assert go("hooks", "three\n") == [("changed", "file /etc/shared")]
+    assert go("node", "four\n") == [("changed", "file /etc/shared")]
+    for what in ("node", "hooks"):
+        assert machine.read("/etc/shared") == "four\n"
+        with Record.open(what, str(machine.root)) as record:
+            assert undo(record).of("kept") == []
+    assert machine.tree() == before
+
+
+def test_a_file_that_something_else_has_brought_up_to_date_is_still_ours(machine: Machine) -> None:
+    before = machine.tree()
+    machine.apply(File("/etc/motd", "one\n"))
+    machine.write("/etc/motd", "two\n")
+    machine.apply(File("/etc/motd", "two\n"))
+    assert said(machine.apply(File("/etc/motd", "two\n"))) == []
+    assert machine.undo().of("kept") == []
+    assert machine.tree() == before
+
+
+def test_ours_that_was_changed_by_hand_is_not_taken_for_an_older_release_s(machine: Machine) -> None:
+    file = File("/etc/unit", "# of ours\none\n", recognises="of ours")
+    machine.write("/etc/unit", "# of ours\nzero\n")
+    assert said(machine.apply(file)) == [("changed", "file /etc/unit")]
+    machine.write("/etc/unit", "# of ours\nby hand\n")
+    assert said(machine.apply(file)) == [("kept", "file /etc/unit")]
+    assert machine.read("/etc/unit") == "# of ours\nby hand\n"

@@ -1,4 +1,4 @@
-"""Slurm's settings, by its own commands and its files: a child asks, and no answer is an answer, too."""
+"""What several subjects go by: the kind of node, its mounts, Slurm's settings, and the lines of its plugins."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmUnavailable
+from ...programs import find_program
 from ...slurm import commands
+from ..mounts import Mount, read_mounts
+from ..plugstack import Plugstack, read_plugstack
 from ..slurm_conf import CACHES, PLACES, read_slurm_conf
-from .findings import Probe
+from .engine import ROLES
+from .findings import COMPUTE, HEAD, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from ..slurm_conf import SlurmConf
     from .findings import Context, Facts
 
+DAEMONS = {HEAD: "slurmctld", COMPUTE: "slurmd"}
 UNSET = ("65534", "4294967294", "(null)", "")
 """What ``scontrol show config`` has for times that are not set: NO_VAL16 and NO_VAL."""
 
@@ -78,11 +83,29 @@ def ask(command: Sequence[str], limit_s: float = _ASK_S) -> str:
     return commands.ask((slurm_program(command[0]), *command[1:]), limit_s)
 
 
+def mounts(facts: Facts) -> list[Mount]:
+    """Give the mounts among the facts."""
+    return [Mount(*each) for each in facts["mounts"]]
+
+
+def plugstack(facts: Facts) -> Plugstack:
+    """Give the lines of plugstack.conf among the facts."""
+    return Plugstack.of(*facts["plugstack"])
+
+
+def installer() -> list[str]:
+    """Give the words that install a package on this machine."""
+    return ["apt-get", "install"] if find_program("apt-get") else ["dnf", "install"]
+
+
 def _gather_slurm(context: Context, facts: Facts) -> Any:
     conf = os.environ.get("SLURM_CONF") or next((path for path in (*PLACES, *CACHES) if os.path.exists(path)), "")
     try:
         settings = parse_settings(ask(["scontrol", "show", "config"]))
-        return {"settings": settings, "conf": settings.get("slurm_conf") or conf, "reason": "", "is_here": True}
+        said = settings.get("slurm_conf", "")
+        # It is slurmctld's: a node of a configless cluster has a copy elsewhere.
+        conf = said if os.path.exists(said) or not conf else conf
+        return {"settings": settings, "conf": conf, "reason": "", "is_here": True}
     except SlurmUnavailable as error:
         is_here = shutil.which("scontrol") is not None or shutil.which("scontrol", path=_PATH) is not None
         settings = settings_of(read_slurm_conf(conf)) if conf else {}
@@ -93,7 +116,59 @@ def _gather_version(context: Context, facts: Facts) -> Any:
     return ask(["scontrol", "-V"]).split()[-1]
 
 
+def _gather_mounts(context: Context, facts: Facts) -> Any:
+    return read_mounts(context.proc)
+
+
+def _gather_plugstack(context: Context, facts: Facts) -> Any:
+    slurm = facts["slurm"]
+    path = slurm["settings"].get("plugstackconfig", "")
+    beside = f"{os.path.dirname(slurm['conf']) or '/etc/slurm'}/plugstack.conf"
+    # On a node of a configless cluster, what slurmctld goes by is not here, and a copy of it is beside slurm.conf's.
+    is_here = path not in UNSET and (os.path.exists(path) or not os.path.exists(beside))
+    return read_plugstack(path if is_here else beside)
+
+
+def _gather_daemons(context: Context, facts: Facts) -> Any:
+    """Give those of Slurm's daemons that run here."""
+    names = set()
+    for entry in os.listdir(context.proc):
+        if entry.isdigit():
+            try:
+                # Not its comm: after scontrol reconfigure, from 24.11 on, that is the file's name: Debian's slurmd-wlm.
+                with open(f"{context.proc}/{entry}/cmdline", "rb") as file:
+                    names.add(os.path.basename(file.read(1 << 12).partition(b"\0")[0]).decode(errors="replace"))
+            except OSError:
+                continue
+    return sorted(names & set(DAEMONS.values()))
+
+
+def _gather_roles(context: Context, facts: Facts) -> Any:
+    """Tell what this machine is: by daemons that run, and by those that Slurm says should."""
+    slurm, daemons = facts["slurm"], facts["daemons"]
+    # Debian's packages enable both everywhere: what systemd would start tells nothing.
+    hosts = re.findall(r"(?:^|,)([^,.(]+)", slurm["settings"].get("slurmctldhost", ""))
+    is_head = "slurmctld" in daemons or context.host in hosts
+    return [
+        role for role, is_so in ((HEAD, is_head), (COMPUTE, "slurmd" in daemons or _is_node(context, slurm))) if is_so
+    ]
+
+
+def _is_node(context: Context, slurm: Mapping[str, Any]) -> bool:
+    if slurm["reason"]:
+        return False
+    try:
+        ask(["scontrol", "show", "node", context.node])
+    except SlurmUnavailable:
+        return False
+    return True
+
+
 PROBES = (
+    Probe("daemons", "the list of processes", _gather_daemons),
+    Probe(ROLES, "slurmctld", _gather_roles, limit_s=4.0, after=("daemons", "slurm")),
+    Probe("mounts", "the kernel's list of mounts", _gather_mounts),
     Probe("slurm", "slurmctld", _gather_slurm, limit_s=5.0),
     Probe("slurm-version", "scontrol", _gather_version, limit_s=4.0),
+    Probe("plugstack", "plugstack.conf's folder", _gather_plugstack, after=("slurm",)),
 )
