@@ -15,7 +15,13 @@ from slurm_fsx_tools import counters
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.errors import SlurmFsxError
 from slurm_fsx_tools.job import Job
-from slurm_fsx_tools.monitoring import gpu_mapping, gpus, health_metrics, job_info, on_node  # before the crowd
+from slurm_fsx_tools.monitoring.on_node import (  # before the crowd
+    around_job,
+    gpu_mapping,
+    gpus,
+    health_metrics,
+    job_info,
+)
 
 from .figures import Figure
 
@@ -97,13 +103,13 @@ class Crowd:
     def prolog(self, number: int) -> None:
         """What a prolog does, without what it does for others."""
         (self._folder / f"run/jobs/{number}.env").touch()
-        on_node.tell_start(self._job(number), {}, self._config)
+        around_job.tell_start(self._job(number), {}, self._config)
         counters.count(self._config["runtime_dir"], "prolog", 0.05, False)
 
     def epilog(self, number: int) -> None:
         """What an epilog does."""
         (self._folder / f"run/jobs/{number}.env").unlink()
-        on_node.tell_end(self._job(number), self._config)
+        around_job.tell_end(self._job(number), self._config)
         counters.count(self._config["runtime_dir"], "epilog", 0.05, False)
 
     def mapping(self) -> list[Path]:

@@ -16,9 +16,9 @@ from lab.cluster import CHECKOUT
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Node
 from slurm_fsx_tools.monitoring.exporters import Exporter
-from slurm_fsx_tools.monitoring.overview import format_discovery
-from slurm_fsx_tools.monitoring.serving import Document, Server
-from slurm_fsx_tools.monitoring.sync import Sync
+from slurm_fsx_tools.monitoring.on_head.overview import format_discovery
+from slurm_fsx_tools.monitoring.on_head.serving import Document, Server
+from slurm_fsx_tools.monitoring.on_head.sync import Sync
 from slurm_fsx_tools.monitoring.targets import add_exporters
 from slurm_fsx_tools.slurm.choice import choose_client
 
@@ -36,7 +36,7 @@ sys.path.insert(0, sys.argv[1])
 from slurm_fsx_tools.config.model import Config
 from slurm_fsx_tools.job import Node
 from slurm_fsx_tools.monitoring.exporters import Exporter
-from slurm_fsx_tools.monitoring.registration import register_new
+from slurm_fsx_tools.monitoring.on_node.registration import register_new
 from slurm_fsx_tools.monitoring.targets import add_exporters
 from slurm_fsx_tools.shared_fs import SharedFs
 
@@ -129,8 +129,8 @@ def measure_serving(config: Config) -> tuple[float, float]:
 
 def serve_and_measure(fsx_root: str) -> tuple[float, float]:
     """Take overviews and serve in this process, as ``monitoring serve`` does."""
-    from slurm_fsx_tools.monitoring.overview import Observer, Other
-    from slurm_fsx_tools.monitoring.status_page import render
+    from slurm_fsx_tools.monitoring.on_head.overview import Observer, Other
+    from slurm_fsx_tools.monitoring.on_head.status_page import render
 
     observer = Observer(
         choose_client(),

@@ -13,9 +13,9 @@ import click
 
 from ..containers.store import Store
 from ..errors import SlurmFsxError
-from ..monitoring.job_history import POINTS, count_points, find_job, measure_job
-from ..monitoring.query import PrometheusClient
-from ..monitoring.sparkline import BARS, PLAIN_BARS, draw_line
+from ..monitoring.job_record.history import POINTS, count_points, find_job, measure_job
+from ..monitoring.job_record.sparkline import BARS, PLAIN_BARS, draw_line
+from ..monitoring.prometheus.query import PrometheusClient
 from ..nccl.manifest import USES
 from ..node.journal import printable
 from ..node_sets import fold
@@ -29,7 +29,7 @@ from .job_record import join
 
 if TYPE_CHECKING:
     from ..config.model import Config
-    from ..monitoring.job_history import Course, MetricsJob
+    from ..monitoring.job_record.history import Course, MetricsJob
     from ..slurm.choice import ChosenClient
     from ..slurm_state import SlurmJob
     from .job_record import JobRecord
@@ -209,7 +209,7 @@ def _can_write(text: str, encoding: str) -> bool:
 
 
 def _draw(record: JobRecord, courses: list[Course], picture: str) -> None:
-    from ..monitoring.job_plot import draw_courses
+    from ..monitoring.job_record.plot import draw_courses
 
     if not courses:
         raise SlurmFsxError(f"there is nothing to draw of job {record.id}", hint="no utilisation of it is known")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import InvalidName
-from ..monitoring.job_history import MetricsJob
+from ..monitoring.job_record.history import MetricsJob
 from ..node_sets import expand
 from ..slurm.states import ENDED
 from ..slurm_state import SlurmJob

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import on_node
+from .on_node import around_job
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ def slurm_fsx_exporters(config: Config) -> list[Exporter]:
 def slurm_fsx_prolog(job: Job, env: JobEnv, exporters: list[Exporter], config: Config, shared_fs: SharedFs) -> None:
     """Say which job comes to this node, and register the node's exporters."""
     if config["monitoring.enabled"]:
-        from .registration import register_new
+        from .on_node.registration import register_new
 
         try:
-            on_node.tell_start(job, env.facts, config)
+            around_job.tell_start(job, env.facts, config)
         finally:
             register_new(job.node, exporters, config, shared_fs)
 
@@ -34,10 +34,10 @@ def slurm_fsx_prolog(job: Job, env: JobEnv, exporters: list[Exporter], config: C
 def slurm_fsx_epilog(job: Job, config: Config) -> None:
     """Take back what was said of the job."""
     if config["monitoring.enabled"]:
-        on_node.tell_end(job, config)
+        around_job.tell_end(job, config)
 
 
 def slurm_fsx_failed_open(config: Config) -> None:
     """Let the alert fire now: the next job, which would say it too, may be hours away."""
     if config["monitoring.enabled"]:
-        on_node.tell_failure(config)
+        around_job.tell_failure(config)

@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import NotHere
-from ..monitoring.cloudwatch import check_config
+from ..monitoring.cloudwatch.configuration import check_config
 from .steps import Command, File, Folder
 
 if TYPE_CHECKING:
-    from ..monitoring.cloudwatch import Rendered
-    from ..monitoring.cloudwatch_agent import CloudWatchAgent
+    from ..monitoring.cloudwatch.agent import CloudWatchAgent
+    from ..monitoring.cloudwatch.configuration import Rendered
     from .steps import Record, Step
 
 RECORD = "cloudwatch"

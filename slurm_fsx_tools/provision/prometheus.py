@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import SlurmFsxError
-from ..monitoring.prometheus import CONFIG_FILE, FOLDER, RULES_FILE, SLURM_ENDPOINTS, reachable
+from ..monitoring.prometheus.configuration import CONFIG_FILE, FOLDER, RULES_FILE, SLURM_ENDPOINTS, reachable
 from ..node.journal import printable
 from ..programs import find_program
 from .steps import Change, Command, File, Folder, Packages, Service, apply, plan
@@ -27,7 +27,7 @@ from .steps import Change, Command, File, Folder, Packages, Service, apply, plan
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..monitoring.prometheus import PrometheusSetup
+    from ..monitoring.prometheus.configuration import PrometheusSetup
     from .steps import Event, Outcome, Record, Step
 
 RECORD = "prometheus"

@@ -11,7 +11,7 @@ import pytest
 
 import lab.cloudwatch_agent
 from lab.cluster import Cluster
-from slurm_fsx_tools.monitoring.cloudwatch_agent import AGENT, CONTROL
+from slurm_fsx_tools.monitoring.cloudwatch.agent import AGENT, CONTROL
 from slurm_fsx_tools.provision.cloudwatch import PATH
 
 from .conftest import COMMAND

@@ -42,7 +42,10 @@ HOT_ENTRIES = (
     *(f"slurm_fsx_tools.{feature}.plugin" for feature in FEATURES),
     # Imported inside functions, by most jobs.
     "slurm_fsx_tools.counters",
-    *(f"slurm_fsx_tools.monitoring.{name}" for name in ("registration", "gpus", "gpu_mapping", "health_metrics")),
+    *(
+        f"slurm_fsx_tools.monitoring.on_node.{name}"
+        for name in ("registration", "gpus", "gpu_mapping", "health_metrics")
+    ),
 )
 
 

@@ -10,8 +10,16 @@ from ... import parallelcluster
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import ConfigError, SlurmFsxError
-from ...monitoring.cloudwatch import COMPUTE, HEAD, NODE_TYPES, SYSLOG_FILES, Node, Others, cloudwatch_config
-from ...monitoring.cloudwatch_agent import CONTROL, CloudWatchAgent
+from ...monitoring.cloudwatch.agent import CONTROL, CloudWatchAgent
+from ...monitoring.cloudwatch.configuration import (
+    COMPUTE,
+    HEAD,
+    NODE_TYPES,
+    SYSLOG_FILES,
+    Node,
+    Others,
+    cloudwatch_config,
+)
 from ...node.journal import printable
 from ...provision.cloudwatch import PATH, RECORD, cloudwatch_steps
 from ...slurm.commands import CommandClient

@@ -10,7 +10,7 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError, SlurmUnavailable
-from ...monitoring.prometheus import PrometheusSetup, reachable
+from ...monitoring.prometheus.configuration import PrometheusSetup, reachable
 from ...node.journal import printable
 from ...provision.prometheus import RECORD, answers_with_metrics, plan_prometheus, set_up_prometheus
 from ...provision.steps import Record

@@ -10,7 +10,7 @@ from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
 from ...job import Node
-from ...monitoring.node_setup import register_anew
+from ...monitoring.on_node.boot import register_anew
 from ...node.journal import printable
 from ...node.prolog import merge
 from ...plugins import load_plugins

@@ -12,9 +12,9 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
-from ...monitoring.overview import LOOK_S, Observer, Other, format_discovery
-from ...monitoring.serving import NOT_YET, Document, Server
-from ...monitoring.status_page import render
+from ...monitoring.on_head.overview import LOOK_S, Observer, Other, format_discovery
+from ...monitoring.on_head.serving import NOT_YET, Document, Server
+from ...monitoring.on_head.status_page import render
 from ...node.journal import printable
 from ...slurm.choice import choose_client
 from .features import count_imports, image_names, nccl_version

@@ -14,8 +14,8 @@ import click
 from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
-from ...monitoring.head_metrics import write_head_metrics, write_sync_metrics
-from ...monitoring.sync import Sync
+from ...monitoring.on_head.head_metrics import write_head_metrics, write_sync_metrics
+from ...monitoring.on_head.sync import Sync
 from ...node.journal import printable
 from ...shared_fs import SharedFs
 from ...slurm.choice import choose_client
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...config.model import Config
-    from ...monitoring.sync import Outcome
+    from ...monitoring.on_head.sync import Outcome
     from ...slurm.choice import ChosenClient
 
 PASS_S = 90.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ...errors import SlurmFsxError
-from ...monitoring.cloudwatch_agent import CONTROL, CloudWatchAgent
+from ...monitoring.cloudwatch.agent import CONTROL, CloudWatchAgent
 from ..monitoring.cloudwatch import cloudwatch
 from .text import complain
 

@@ -12,7 +12,7 @@ from ...config.origin import DEFAULT_PATH
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
 from ...files import read_trusted
-from ...monitoring.cloudwatch import HEAD
+from ...monitoring.cloudwatch.configuration import HEAD
 from ...provision.head_node import CLUSTER_CONFIG, RECORD, check_mounted, head_node_steps
 from ...provision.hooks import RECORD as HOOKS
 from ...provision.installation import Installation

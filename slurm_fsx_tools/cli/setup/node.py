@@ -11,7 +11,7 @@ import click
 from ...config.origin import DEFAULT_PATH
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
-from ...monitoring.cloudwatch import COMPUTE
+from ...monitoring.cloudwatch.configuration import COMPUTE
 from ...provision.compute_node import RECORD, compute_node_steps, wait_until_mounted
 from ...provision.installation import Installation
 from ...shared_fs import SharedFs

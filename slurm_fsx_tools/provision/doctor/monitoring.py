@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ...errors import SlurmFsxError
 from ...files import read_trusted
 from ...monitoring.exporters import answering, node_exporters
-from ...monitoring.head_metrics import HEAD as HEAD_FILE
-from ...monitoring.head_metrics import SYNC
 from ...monitoring.metrics_file import SUFFIX
-from ...monitoring.query import PrometheusClient
+from ...monitoring.on_head.head_metrics import HEAD as HEAD_FILE
+from ...monitoring.on_head.head_metrics import SYNC
+from ...monitoring.prometheus.query import PrometheusClient
 from ...monitoring.targets import FOLDER
 from ...node_sets import fold
 from ...programs import find_program
@@ -26,7 +26,7 @@ from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Pro
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...monitoring.query import Series
+    from ...monitoring.prometheus.query import Series
     from .findings import Context, Facts
 
 _ASK_S = 2.0

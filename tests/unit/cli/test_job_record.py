@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slurm_fsx_tools.cli.job_record import OVER, join
-from slurm_fsx_tools.monitoring.job_history import MetricsJob
+from slurm_fsx_tools.monitoring.job_record.history import MetricsJob
 from slurm_fsx_tools.slurm_state import SlurmJob
 
 NOW_S = 10_000.0

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from slurm_fsx_tools.monitoring.query import PrometheusClient, PrometheusUnavailable
+from slurm_fsx_tools.monitoring.prometheus.query import PrometheusClient, PrometheusUnavailable
 
 _START_S = 30.0
 

@@ -26,12 +26,12 @@ from slurm_fsx_tools.job import Job, Node
 from slurm_fsx_tools.monitoring.dashboards.files import DASHBOARDS
 from slurm_fsx_tools.monitoring.dashboards.model import Dashboard
 from slurm_fsx_tools.monitoring.dashboards.places import OR_NONE
-from slurm_fsx_tools.monitoring.gpus import Gpu
-from slurm_fsx_tools.monitoring.head_metrics import write_head_metrics, write_sync_metrics
-from slurm_fsx_tools.monitoring.health_metrics import health_metrics
-from slurm_fsx_tools.monitoring.job_info import write_job_info
 from slurm_fsx_tools.monitoring.metrics_file import write_metrics
-from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
+from slurm_fsx_tools.monitoring.on_head.head_metrics import write_head_metrics, write_sync_metrics
+from slurm_fsx_tools.monitoring.on_node.gpus import Gpu
+from slurm_fsx_tools.monitoring.on_node.health_metrics import health_metrics
+from slurm_fsx_tools.monitoring.on_node.job_info import write_job_info
+from slurm_fsx_tools.monitoring.prometheus.configuration import PrometheusSetup
 from slurm_fsx_tools.slurm_state import SlurmJob, SlurmNode
 
 LAB = Path(__file__).parents[3] / "lab"

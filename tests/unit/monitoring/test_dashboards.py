@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from slurm_fsx_tools.config.model import DEFAULTS, Config
-from slurm_fsx_tools.monitoring.alerts import HOT_C
 from slurm_fsx_tools.monitoring.dashboards.files import DASHBOARDS, format_file, write_files
 from slurm_fsx_tools.monitoring.dashboards.model import TABLE, WIDTH, Dashboard
 from slurm_fsx_tools.monitoring.dashboards.places import HOT
-from slurm_fsx_tools.monitoring.rules import recording_rules
+from slurm_fsx_tools.monitoring.prometheus.alerts import HOT_C
+from slurm_fsx_tools.monitoring.prometheus.rules import recording_rules
 
 FOLDER = Path(__file__).parents[3] / "share/grafana"
 BUILT_IN = {"__rate_interval", "__url_time_range", "__all", "__data", "__field"}

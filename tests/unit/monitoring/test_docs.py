@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from slurm_fsx_tools.config.model import DEFAULTS
-from slurm_fsx_tools.monitoring.alerts import APPLICATION_XIDS, alerts
-from slurm_fsx_tools.monitoring.rules import recording_rules
+from slurm_fsx_tools.monitoring.prometheus.alerts import APPLICATION_XIDS, alerts
+from slurm_fsx_tools.monitoring.prometheus.rules import recording_rules
 
 
 @pytest.fixture(scope="module")

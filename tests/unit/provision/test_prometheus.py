@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from slurm_fsx_tools.config.model import Config
-from slurm_fsx_tools.monitoring.prometheus import PrometheusSetup
+from slurm_fsx_tools.monitoring.prometheus.configuration import PrometheusSetup
 from slurm_fsx_tools.provision import prometheus
 from slurm_fsx_tools.provision.prometheus import (
     InvalidPrometheusConfig,

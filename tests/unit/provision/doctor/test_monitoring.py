@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from slurm_fsx_tools.counters import count
-from slurm_fsx_tools.monitoring.head_metrics import write_head_metrics, write_sync_metrics
-from slurm_fsx_tools.monitoring.health_metrics import publish_health
+from slurm_fsx_tools.monitoring.on_head.head_metrics import write_head_metrics, write_sync_metrics
+from slurm_fsx_tools.monitoring.on_node.health_metrics import publish_health
 from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, UNKNOWN, WARNING
 from slurm_fsx_tools.provision.doctor.monitoring import parse_metrics, quantile
 

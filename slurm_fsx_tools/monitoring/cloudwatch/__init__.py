@@ -1,0 +1,1 @@
+"""CloudWatch's agent: what it is told, beside what others tell it."""

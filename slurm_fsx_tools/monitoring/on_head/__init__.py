@@ -1,0 +1,1 @@
+"""What monitoring does on the head node: targets kept as Slurm's nodes are, and the status page."""

@@ -1,0 +1,1 @@
+"""What monitoring does on a compute node: around a job, and at boot."""

@@ -1,0 +1,1 @@
+"""Prometheus: its configuration, rules and alerts, and questions to it."""
