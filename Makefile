@@ -6,6 +6,10 @@
 # make pages   what is made from the code anew: reference, manual page, completion
 # make install PREFIX=/opt/slurm-fsx    the product alone
 # make dist    a wheel, and one archive that nodes unpack: make dist SLURM_INCLUDES="FOLDER ..."
+# With V=1 each command is printed.
+ifndef V
+MAKEFLAGS += --silent
+endif
 
 # Debian's own: users of the lab's nodes must be able to run it, and a home folder's may be closed to them.
 PYTHON ?= /usr/bin/python3
@@ -56,12 +60,14 @@ packages:
 
 # Not editable: tests and demo run what a site would install, from where the nodes of the lab see it as /opt/slurm-fsx.
 $(VENV)/installed: $(VENV)/tools $(SOURCES) $(SPANK_SOURCES) $(NODE_SCRIPTS) $(SHARED_FILES) $(PROGRAMS) bin/slurm-fsx
+	echo "installing this checkout into $(VENV)"
 	$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall .
 	rm -rf build/lib build/bdist.* *.egg-info
 	$(call install_node_side,$(VENV))
 	touch $@
 
 $(VENV)/tools: setup.cfg | packages
+	echo "making $(VENV), with the Python packages that setup.cfg names"
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --upgrade pip setuptools wheel
 	$(VENV)/bin/pip install --quiet '.[dev]'

@@ -87,7 +87,10 @@ def install_packages(site: Path, wheel: Path, machine: str) -> None:
 
 def build_plugin(root: Path, include: str, scratch: Path) -> str:
     """Build the SPANK plugin for the Slurm with these headers; give its release, e.g. ``24.11``."""
-    match = _SLURM_VERSION.search((Path(include) / "slurm/slurm_version.h").read_text())
+    try:
+        match = _SLURM_VERSION.search((Path(include) / "slurm/slurm_version.h").read_text())
+    except FileNotFoundError:
+        raise SystemExit(f"make dist: {include} has no slurm/slurm_version.h: name the folder above slurm/") from None
     if match is None:
         raise SystemExit(f"make dist: {include}/slurm/slurm_version.h does not say which Slurm it is of")
     number = int(match[1], 16)

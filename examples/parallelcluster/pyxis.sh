@@ -4,6 +4,14 @@
 set -u
 examples=/opt/parallelcluster/examples
 
+for example in enroot/enroot.conf spank/plugstack.conf pyxis/pyxis.conf; do
+	if [ ! -r "$examples/$example" ]; then
+		# Containers are then up to what slurm-fsx finds: bubblewrap and squashfuse, say.
+		logger --tag slurm-fsx --stderr "this image has no Pyxis: $examples/$example is missing"
+		exit 0
+	fi
+done
+
 # Containers are unpacked on local disk: on a shared file system, locks time out.
 mkdir -p /etc/enroot /var/lib/enroot
 install -d -m 1777 /var/lib/enroot/data /var/lib/enroot/cache

@@ -11,11 +11,13 @@ from ..config.model import SETTINGS
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..config.source import load_config
+from ..errors import ConfigError
+from .lazy import Group
 
 _UNITS = {"seconds": " Seconds.", "days": " Days.", "size": " Bytes; 500 GiB is understood too."}
 
 
-@click.group()
+@click.group(cls=Group)
 def config() -> None:
     """Show and check the configuration."""
 
@@ -52,6 +54,8 @@ def check(path: str | None) -> None:
     Exits with 2 if it cannot be used, and says file, line and key of every mistake.
     """
     used = config_path(os.environ)
+    if path is not None and not os.path.exists(path):
+        raise ConfigError(f"{path} is missing", hint="slurm-fsx config show prints one to begin with")
     load_config(path or used)
     if not os.path.exists(path or used):
         click.echo(f"{path or used} is absent: the defaults are in use")

@@ -41,8 +41,14 @@ _LEFT = 11
 _DAY_S = 86400.0
 
 
+def _job_id(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text)):
+        raise click.BadParameter(f"{text!r} is no number; of an array's task, squeue --format='%i %A' shows it")
+    return int(text)
+
+
 @click.command()
-@click.argument("job_id", metavar="JOBID", type=click.IntRange(1))
+@click.argument("job_id", metavar="JOBID", type=_job_id)
 @click.option("--plot", "picture", metavar="FILE", help="Draw utilisation to FILE.png or FILE.svg.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object.")
 @click.option("--explain", is_flag=True, help="Say how Slurm was asked, and why not otherwise.")

@@ -1,4 +1,4 @@
-"""A group of commands that imports a command's module when it is asked for, so that ``--help`` comes at once."""
+"""Groups of commands: a mistyped command is answered by the nearest, and a module is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,27 @@ class Entry(NamedTuple):
     help: str
 
 
-class LazyGroup(click.Group):
-    """A click group made from a table of `Entry` by the commands' names."""
+class Group(click.Group):
+    """A click group that names the nearest command where there is none of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args[0] not in names:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], names, n=1)
+            if near:
+                ctx.fail(f"there is no command {args[0]!r}: did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """A group made from a table of `Entry` by the commands' names, which imports a command when it is asked for.
+
+    So ``--help`` comes at once.
+    """
 
     def __init__(self, *arguments: Any, entries: Mapping[str, Entry], **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -52,7 +52,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "), "", 1)
+        hint = "run it as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else ""
+        fail(f"{error.filename or ''}: {error.strerror}".lstrip(": "), hint, 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

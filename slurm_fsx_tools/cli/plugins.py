@@ -14,12 +14,13 @@ from .. import hookspecs
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
 from ..plugins import HOOK_PREFIX, load_plugins
+from .lazy import Group
 
 if TYPE_CHECKING:
     from ..plugins import PluginSet
 
 
-@click.group()
+@click.group(cls=Group)
 def plugins() -> None:
     """Show built-in and site plugins."""
 
@@ -27,9 +28,10 @@ def plugins() -> None:
 @plugins.command("list", short_help="List the active plugins, and what each hook calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print an object with plugins, hooks and failures.")
 def list_plugins(as_json: bool) -> None:
-    """List the active plugins, where each comes from, and what each hook would call, in order.
+    """List the active plugins and their hooks.
 
-    Exits with 1 if a plugin could not be loaded; the prolog would skip it.
+    Says where each plugin comes from, and what each hook would call, in order. Exits with 1 if a plugin could not be
+    loaded; the prolog would skip it.
     """
     failures: list[str] = []
     snapshot = load_snapshot(config_path(os.environ))

@@ -95,6 +95,9 @@ def write_metrics(folder: str, name: str, families: Iterable[Family], label_limi
         folder_fd = open_metrics_folder(folder)
     try:
         write_atomically(name + SUFFIX, data, dir_fd=folder_fd)
+    except OSError as error:
+        error.filename = f"{folder}/{name}{SUFFIX}"  # the temporary file's name alone tells nobody where
+        raise
     finally:
         os.close(folder_fd)
 

@@ -75,12 +75,19 @@ def check_whole(folder: str) -> None:
 
 
 def read_id(folder: str) -> str:
-    """Name a version by release and build, e.g. ``0.1.0-3f9a2b7c1d2e``."""
+    """Name a version by release and build, e.g. ``0.1.0-3f9a2b7c1d2e``.
+
+    Raises:
+        NotInstalled: the folder holds no version.
+    """
     package = f"{folder}/{PACKAGES}/slurm_fsx_tools"
-    with open(f"{package}/version.py") as file:
-        release = re.search(r'^VERSION = "([0-9A-Za-z.]+)"$', file.read(), re.MULTILINE)
-    with open(f"{package}/{BUILD_FILE}") as file:
-        build = re.fullmatch(r"[0-9a-f]{12}", file.read().strip())
+    try:
+        with open(f"{package}/version.py") as file:
+            release = re.search(r'^VERSION = "([0-9A-Za-z.]+)"$', file.read(), re.MULTILINE)
+        with open(f"{package}/{BUILD_FILE}") as file:
+            build = re.fullmatch(r"[0-9a-f]{12}", file.read().strip())
+    except FileNotFoundError:
+        raise NotInstalled(f"{folder} is no unpacked archive", hint="name the folder that has install.sh") from None
     if release is None or build is None:
         raise NotInstalled(f"{folder} does not say which version it is", hint="make the archive by make dist")
     return f"{release[1]}-{build[0]}"

@@ -93,10 +93,10 @@ def place(source: str, prefix: str, with_plugin: bool = True) -> Switch:
         OSError: the disk is full or read-only.
     """
     folder = versions_folder(prefix)
+    version_id = read_id(source)
     make_folder(folder, 0o755)
     with _turn(folder):
         _clear(folder)
-        version_id = read_id(source)
         final = f"{folder}/{version_id}"
         staged = f"{folder}/{_STAGED}{version_id}"
         note = ""

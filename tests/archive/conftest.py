@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -53,6 +55,13 @@ class Unpacked:
         archive = pack(self.folder, folder / f"{self.id}.tar.gz")
         Path(f"{archive}.sha256").write_text(f"{sum_file(str(archive))}  {archive.name}\n")
         return archive
+
+
+class Copy(NamedTuple):
+    """A copy of a folder with installations, and how long the last of them took."""
+
+    folder: Path
+    took_s: float
 
 
 def run(prefix: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -111,8 +120,60 @@ def second(first: Unpacked, tmp_path_factory: pytest.TempPathFactory) -> Unpacke
     return first.copy(tmp_path_factory.mktemp("second"), "0.2.0")
 
 
+@pytest.fixture(scope="session")
+def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all tests install into: its path stands in what is installed, and copies are put back there."""
+    folder = tmp_path_factory.mktemp("installed")
+    folder.chmod(0o755)
+    return folder / "opt"
+
+
 @pytest.fixture
-def prefix(tmp_path: Path) -> Path:
-    """Where the link is to be."""
-    (tmp_path / "opt").mkdir()
-    return tmp_path / "opt/slurm-fsx"
+def prefix(opt: Path) -> Path:
+    """Where the link is to be, with nothing there."""
+    return empty(opt)
+
+
+@pytest.fixture(scope="session")
+def with_first(opt: Path, first: Unpacked) -> Copy:
+    """What the installation of `first` leaves."""
+    begun = time.monotonic()
+    done = first.install(empty(opt))
+    took_s = time.monotonic() - begun
+    assert done.returncode == 0, done.stderr
+    return Copy(opt.rename(opt.with_name("first")), took_s)
+
+
+@pytest.fixture(scope="session")
+def with_both(opt: Path, with_first: Copy, second: Unpacked) -> Copy:
+    """What the installation of `second` over `first` leaves."""
+    begun = time.monotonic()
+    done = second.install(restore(with_first, opt))
+    took_s = time.monotonic() - begun
+    assert done.returncode == 0, done.stderr
+    return Copy(opt.rename(opt.with_name("both")), took_s)
+
+
+@pytest.fixture
+def installed(opt: Path, with_first: Copy) -> Path:
+    """The prefix, where `first` is installed."""
+    return restore(with_first, opt)
+
+
+@pytest.fixture
+def upgraded(opt: Path, with_both: Copy) -> Path:
+    """The prefix, where `second` is installed over `first`."""
+    return restore(with_both, opt)
+
+
+def empty(opt: Path) -> Path:
+    shutil.rmtree(opt, ignore_errors=True)
+    opt.mkdir()
+    return opt / "slurm-fsx"
+
+
+def restore(copy: Copy, opt: Path) -> Path:
+    """Put it back by hard links, which cost next to nothing: a test replaces files, and never writes into one."""
+    shutil.rmtree(opt, ignore_errors=True)
+    subprocess.run(["cp", "-al", copy.folder, opt], check=True)
+    return opt / "slurm-fsx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -24,7 +25,12 @@ def pythons() -> Iterator[Path]:
         yield from [path.resolve() for path in [*behind, *found] if b"ELF" in path.read_bytes()[:4]][:1]
 
 
-PYTHONS = list(pythons())
+# The oldest and the newest say of those between them what there is to say.
+FOUND = list(pythons())
+PYTHONS = [
+    pytest.param(python, id=python.name, marks=[] if python in (FOUND[0], FOUND[-1]) else [pytest.mark.slow])
+    for python in FOUND
+]
 
 
 def test_it_holds_no_python_code_that_one_python_alone_could_load(archive: Path) -> None:
@@ -43,12 +49,21 @@ def test_nothing_in_it_names_where_it_was_made(first: Unpacked, checkout: Path) 
     assert not [path for path in files if any(each in path.read_bytes() for each in made)]
 
 
+def test_the_same_content_makes_the_same_archive(first: Unpacked, archive: Path, tmp_path: Path) -> None:
+    other = first.copy(tmp_path / "other")
+    for path in other.folder.rglob("*"):
+        os.utime(path, (0, 1))
+        path.chmod(path.stat().st_mode & 0o700)
+    assert other.pack(tmp_path).read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.slow
 def test_the_same_checkout_makes_the_same_archive(archive: Path, tmp_path: Path, checkout: Path) -> None:
     subprocess.run([sys.executable, "-m", "archive", tmp_path], cwd=checkout, check=True, capture_output=True)
     assert (tmp_path / archive.name).read_bytes() == archive.read_bytes()
 
 
-@pytest.mark.parametrize("python", PYTHONS, ids=[python.name for python in PYTHONS])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_it_runs_on_every_python(first: Unpacked, prefix: Path, python: Path) -> None:
     done = first.install(prefix, f"--python={python}")
     assert done.returncode == 0, done.stderr
@@ -57,23 +72,20 @@ def test_it_runs_on_every_python(first: Unpacked, prefix: Path, python: Path) ->
     assert "fsx:" in shown.stdout
 
 
-def test_its_version_names_release_and_build(first: Unpacked, prefix: Path, running: Callable[[Path], str]) -> None:
-    first.install(prefix)
-    match = re.fullmatch(r"slurm-fsx (\S+) \(build ([0-9a-f]{12})\)", running(prefix))
+def test_its_version_names_release_and_build(first: Unpacked, installed: Path, running: Callable[[Path], str]) -> None:
+    match = re.fullmatch(r"slurm-fsx (\S+) \(build ([0-9a-f]{12})\)", running(installed))
     assert match
     assert f"{match[1]}-{match[2]}" == first.id
 
 
-def test_another_prefix_stands_in_everything_that_names_it(first: Unpacked, prefix: Path) -> None:
-    first.install(prefix)
-    assert f"home={prefix}\n" in (prefix / "share/slurm-fsx/prolog.d/50-slurm-fsx").read_text()
-    assert f"ExecStart={prefix}/bin" in (prefix / "share/slurm-fsx/systemd/slurm-fsx-cleanup.service").read_text()
-    assert (prefix / "bin/slurm-fsx").read_text().startswith(f"#!{prefix}/bin/python3 -I\n")
+def test_another_prefix_stands_in_everything_that_names_it(installed: Path) -> None:
+    assert f"home={installed}\n" in (installed / "share/slurm-fsx/prolog.d/50-slurm-fsx").read_text()
+    assert f"ExecStart={installed}/bin" in (installed / "share/slurm-fsx/systemd/slurm-fsx-cleanup.service").read_text()
+    assert (installed / "bin/slurm-fsx").read_text().startswith(f"#!{installed}/bin/python3 -I\n")
 
 
-def test_bytecode_is_believed_without_a_look_at_the_source(first: Unpacked, prefix: Path) -> None:
-    first.install(prefix)
-    found = list(prefix.glob("lib/python3/site-packages/slurm_fsx_tools/node/__pycache__/prolog.*.pyc"))
+def test_bytecode_is_believed_without_a_look_at_the_source(installed: Path) -> None:
+    found = list(installed.glob("lib/python3/site-packages/slurm_fsx_tools/node/__pycache__/prolog.*.pyc"))
     assert len(found) == 1
     assert found[0].read_bytes()[4:8] == b"\1\0\0\0"  # hash-based, unchecked; Source: PEP 552
 
@@ -114,11 +126,10 @@ def test_a_slurm_that_it_has_no_plugin_for_is_told(
     assert not (prefix / "lib/slurm/spank_slurm_fsx.so").exists()
 
 
-def test_the_plugin_is_the_one_for_the_slurm_that_is_here(first: Unpacked, prefix: Path) -> None:
+def test_the_plugin_is_the_one_for_the_slurm_that_is_here(installed: Path) -> None:
     # Unlike sinfo of 22.05, it says so without a slurm.conf.
     release = subprocess.run(["slurmd", "-V"], capture_output=True, text=True, check=True).stdout.split()[-1]
-    first.install(prefix)
-    chosen = prefix / "lib/slurm/spank_slurm_fsx.so"
+    chosen = installed / "lib/slurm/spank_slurm_fsx.so"
     assert chosen.resolve().parent.name == ".".join(release.split(".")[:2])
 
 

@@ -1,7 +1,8 @@
-"""From a plain Debian with Slurm packages to jobs that get their environment, by the archive and three commands."""
+"""From a plain Debian with Slurm's packages to a job in a container, by the archive and three commands, and back."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from lab.cluster import HOME, Cluster
 from lab.debian import make_root, mirror, slurm_include
 from lab.errors import LabError
+from lab.images import make_image
 from lab.nccl import install_nccl
 
 COMMAND = f"{HOME}/bin/slurm-fsx"
@@ -24,7 +26,7 @@ def run(cluster: Cluster, name: str, *command: str) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("suite", "python"), [("bookworm", "3.11"), ("trixie", "3.13")])
-def test_a_plain_debian_gets_from_nothing_to_a_job_with_its_environment(
+def test_a_plain_debian_gets_from_nothing_to_a_job_in_its_container_and_back(
     suite: str, python: str, tmp_path: Path, checkout: Path, needs_root: None
 ) -> None:
     try:
@@ -50,8 +52,22 @@ def test_a_plain_debian_gets_from_nothing_to_a_job_with_its_environment(
         cluster.reconfigure()
         run(cluster, "n1", COMMAND, "setup", "node", "--wait", "0")
         install_nccl(cluster.fsx)
+        make_image(fsx / "containers/nvcr.io_nvidia_pytorch-24.03-py3.sqsh", {"IMAGE": "24.03"})
         cluster.wait_until_idle()
-        job = cluster.sbatch("#!/bin/sh\nsrun env\n")
-        assert cluster.wait(job) == "COMPLETED", cluster.report()
+        job = cluster.sbatch("#!/bin/sh\n#SBATCH --container-name=pytorch\nenv\n")
+        assert cluster.wait(job) == "COMPLETED", job.output + cluster.report()
+        assert "IMAGE=24.03\n" in job.output
         assert "NCCL_DEBUG=" in job.output
-        assert "--container-name" in run(cluster, "head", "sbatch", "--help")  # the plugin of this Slurm is loaded
+        on_host = cluster.srun("env")
+        assert "NCCL_DEBUG=" in on_host.stdout, on_host.stderr
+        assert "IMAGE=" not in on_host.stdout
+        # A virtual machine's clock may be its host's, and this node exports nothing.
+        looked = cluster.run_on("n1", [COMMAND, "doctor", "--json"])
+        problems = [
+            found["finding"] for found in json.loads(looked.stdout)["findings"] if found["severity"] == "problem"
+        ]
+        assert problems == []
+        run(cluster, "n1", COMMAND, "setup", "uninstall")
+        run(cluster, "head", COMMAND, "setup", "uninstall")
+        cluster.reconfigure()
+        assert "NCCL_DEBUG=" not in cluster.srun("env").stdout

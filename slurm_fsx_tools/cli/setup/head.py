@@ -102,11 +102,11 @@ def head(
         if images:
             click.echo("then: slurm-fsx containers sync --background")
         return
+    if images:
+        _start_download(installation)
     finish(outcome)
     if HOOKS not in Record.known(ROOT):
         click.echo("next: slurm-fsx setup hooks")
-    if images:
-        _start_download(installation)
 
 
 def _set_up_prometheus(config: Config, outcome: Outcome | None, *, force: bool) -> None:

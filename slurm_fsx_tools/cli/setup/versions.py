@@ -34,6 +34,9 @@ def place(folder: str, prefix: str, python: str | None, without_plugin: bool) ->
     if done.note:
         click.echo(f"slurm-fsx: {done.note}", err=True)
     _tell(done, prefix)
+    if not done.before:
+        command = f"{prefix}/bin/slurm-fsx setup"
+        click.echo(f"next: {command} head, then {command} hooks; or on a compute node: {command} node", err=True)
 
 
 @click.command()
@@ -69,6 +72,9 @@ def list_versions(prefix: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([version._asdict() for version in found], indent=2))
         return
+    if not found:
+        folder = versions.versions_folder(prefix)
+        click.echo(f"slurm-fsx: no version is in {folder}: an archive's install.sh puts the first there", err=True)
     for version in found:
         click.echo(f"{'*' if version.is_current else '-' if version.is_previous else ' '} {version.id}")
 
