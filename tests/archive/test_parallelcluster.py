@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lab.node import Node
 from lab.node_root import Bind, RootPlan
@@ -36,6 +37,22 @@ PARALLELCLUSTER = {
     "examples/pyxis/pyxis.conf": "required /opt/slurm/lib/slurm/spank_pyxis.so runtime_path=/run/pyxis\n",
 }
 CFNCONFIG = "stack_name=gpu\ncfn_node_type={}\ncfn_region=us-east-1\n"
+
+
+def test_the_cluster_configuration_runs_these_scripts_in_their_order(checkout: Path) -> None:
+    folder = checkout / "examples/parallelcluster"
+    cluster = yaml.safe_load((folder / "cluster-config.yaml").read_text())
+    assert [storage["MountDir"] for storage in cluster["SharedStorage"]] == ["/fsx"]
+    scripts = {path.name for path in folder.glob("*.sh")}
+    for machine, last in ((cluster["HeadNode"], "head.sh"), (cluster["Scheduling"]["SlurmQueues"][0], "compute.sh")):
+        sequence = machine["CustomActions"]["OnNodeConfigured"]["Sequence"]
+        assert [action["Script"].rpartition("/")[2] for action in sequence] == ["pyxis.sh", last]
+        scripts.remove(last)
+        bucket = machine["Iam"]["S3Access"][0]
+        key = bucket["KeyName"].rstrip("*")
+        for uri in (*(action["Script"] for action in sequence), *sequence[1]["Args"]):
+            assert uri.startswith(f"s3://{bucket['BucketName']}/{key}")  # what the machine may read
+    assert scripts == {"pyxis.sh"}
 
 
 class Machines:

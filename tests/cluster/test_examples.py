@@ -29,9 +29,10 @@ def run(site: Site, script: Path) -> str:
     return job.output
 
 
-def test_every_example_is_tried_here(examples: Path) -> None:
-    tried = Path(__file__).read_text()
-    assert [path.name for path in examples.iterdir() if path.name not in tried] == []
+def test_every_example_is_tried(examples: Path, checkout: Path) -> None:
+    files = (Path(__file__), checkout / "tests/archive/test_parallelcluster.py")
+    tried = "".join(file.read_text() for file in files)
+    assert [path.name for path in examples.rglob("*") if path.is_file() and path.name not in tried] == []
 
 
 def test_the_script_in_a_container_shows_the_nccl_environment(bare_site: Site, examples: Path) -> None:

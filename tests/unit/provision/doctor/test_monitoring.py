@@ -191,7 +191,7 @@ def test_a_prometheus_that_hangs_is_told() -> None:
             machine = Machine(Path(folder))
             machine.values["monitoring.prometheus_url"] = f"http://127.0.0.1:{server.getsockname()[1]}"
             (finding,) = machine.find("prometheus")
-    assert "timed out" in finding.finding
+    assert "within 2 s" in finding.finding
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
