@@ -20,7 +20,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..errors import LockTimeout
+from ..errors import LockTimeout, SlurmFsxError
 from ..files import exchange, move, point
 from ..folders import make_folder, remove_tree
 from .archives import MANIFEST, NotInstalled, check_whole, copy_version, finish, read_id, sum_file
@@ -213,7 +213,16 @@ def _take_over(prefix: str, target: str) -> str:
             raise
         # A file system that cannot swap: prologs find nothing for a moment, and let their jobs start without us.
         os.unlink(kept)
-        move(prefix, kept)
+        try:
+            move(prefix, kept)
+        except OSError as second:
+            if second.errno != errno.EXDEV:
+                raise
+            # Source: Linux, Documentation/filesystems/overlayfs: folders of a lower layer are not renamed.
+            raise SlurmFsxError(
+                f"{prefix} cannot be renamed: it is of a lower layer of an overlay, as a stateless node has it",
+                hint=f"run: mv {prefix} {prefix}.old (mv copies it), then the same command again",
+            ) from second
     point(prefix, target)
     point(f"{folder}/{PREVIOUS}", BEFORE)
     return BEFORE

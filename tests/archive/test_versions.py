@@ -250,6 +250,26 @@ def test_a_folder_that_make_install_made_is_kept_to_go_back_to(
     assert running(prefix) == "slurm-fsx 0.0.1"
 
 
+def test_a_folder_of_a_lower_layer_is_left_and_what_to_do_is_said(
+    first: Unpacked, prefix: Path, tmp_path: Path
+) -> None:
+    (prefix / "bin").mkdir(parents=True)
+    script = """
+        mount -t tmpfs layers "$1" && mkdir "$1/upper" "$1/work" &&
+        mount -t overlay -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work" overlay "$2" || exit 99
+        sh "$3/install.sh" --prefix="$4"
+        echo "ended $?"
+        mv "$4" "$4.old" && sh "$3/install.sh" --prefix="$4"
+    """
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path, prefix.parent, first.folder, prefix]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"{prefix} cannot be renamed" in done.stderr
+    assert f"run: mv {prefix} {prefix}.old" in done.stderr
+    assert done.stdout.startswith("ended 1\n")
+    assert done.returncode == 0
+    assert f"{prefix} is 0.1.0-" in done.stderr
+
+
 def test_a_user_is_told_to_be_root(first: Unpacked) -> None:
     with tempfile.TemporaryDirectory() as open_folder:
         os.chmod(open_folder, 0o755)
