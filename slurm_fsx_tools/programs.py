@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STALL_S = 300.0
 """How long a program may neither read nor write nor say anything, before it counts as hung."""
 
+_FOLDERS = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 _NAMESPACE = ("--pid", "--fork", "--kill-child", "--mount-proc")
 _LOOK_S = 0.5
 _END_S = 1.0
@@ -166,9 +167,23 @@ class Programs(NamedTuple):
         return lines
 
 
-def find_program(name: str) -> str | None:
-    """Give the path of an installed program."""
-    return shutil.which(name) or shutil.which(name, path="/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+def find_program(name: str, root: str = "/") -> str | None:
+    """Give the path of an installed program.
+
+    Args:
+        name: Its name.
+        root: The root folder of the system that has it; its path is given as that system names it.
+    """
+    if root == "/":
+        return shutil.which(name) or shutil.which(name, path=_FOLDERS)
+    below = root.rstrip("/")
+    paths = [f"{folder}/{name}" for folder in _FOLDERS.split(":")]
+    # A link may name a path of that system, which leads elsewhere from here: that it is there has to do.
+    return next((path for path in paths if _is_program(f"{below}{path}")), None)
+
+
+def _is_program(path: str) -> bool:
+    return os.path.islink(path) or (os.path.isfile(path) and os.access(path, os.X_OK))
 
 
 def printable(line: bytes) -> str:

@@ -121,20 +121,19 @@ def _slurm_steps(conf: SlurmConf | None, installation: Installation, runtime: st
     """List the steps for Slurm's own files: none for those that other machines share with this one."""
     if conf is None:
         return slurm_steps(conf, installation, runtime)
-    below = conf.root.rstrip("/")
     steps: list[Step] = []
     path = plugstack_path(conf)
     if conf.is_copy:
         steps.append(
             Withheld("plugstack.conf", "slurmctld hands plugstack.conf out: it is the head node's", keeps=False)
         )
-    elif not below and is_shared(path):
+    elif is_shared(path, conf.root):
         steps.append(Withheld("plugstack.conf", f"{path} is shared between nodes: it is the head node's", keeps=False))
     else:
         steps += slurm_steps(conf, installation, runtime)
     hooks = hook_steps(conf, installation.share, edit=False)
-    shared = next((step.path for step in hooks if isinstance(step, File) and is_shared(step.path)), "")
-    if shared and not below:
+    shared = next((step.path for step in hooks if isinstance(step, File) and is_shared(step.path, conf.root)), "")
+    if shared:
         return [*steps, Withheld("hooks", f"{shared} is shared between nodes: it is the head node's", keeps=False)]
     return [*steps, *hooks]
 

@@ -32,6 +32,9 @@ SITE_NAME = "90-site"
 
 _WILD = re.compile(r"[*?[]")
 _OLDER = "of slurm-fsx-tools"
+_PARALLELCLUSTER = "slurm_parallelcluster.conf"
+"""What slurm.conf includes where ParallelCluster wrote it."""
+
 _ALLOC = ("alloc", "contain")
 """Flags that have the prolog run when a node is allocated; Contain implies Alloc."""
 
@@ -115,12 +118,19 @@ def hook_steps(conf: SlurmConf, share: str, *, edit: bool, before: Iterable[dict
             missing.append(line)
     if missing:
         advice = "" if conf.is_copy else ", or slurm-fsx setup hooks --edit-slurm-conf"
+        if _is_of_parallelcluster(conf) and all(line.startswith("PrologFlags=") for line in missing):
+            # What is said there stays through all updates; Prolog and Epilog are denied there.
+            advice = f", best by CustomSlurmSettings in the cluster's configuration{advice}"
         last = "on the head node: slurm-fsx setup hooks" if conf.is_copy else "then, on one: scontrol reconfigure"
         reason = "\n    ".join((f"{conf.path} needs this on all nodes{advice}:", *missing, f"# {last}"))
         lines.append(Withheld(f"lines of {conf.path}", reason, keeps=False))
     names = {step.name for step in (*steps, *lines)}
     again = [step for step in map(_again, before) if step is not None and step.name not in names]
     return [*steps, *again, *lines]
+
+
+def _is_of_parallelcluster(conf: SlurmConf) -> bool:
+    return any(os.path.basename(setting.file) == _PARALLELCLUSTER for setting in conf.settings)
 
 
 def _again(entry: dict[str, Any]) -> Step | None:

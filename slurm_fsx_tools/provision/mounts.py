@@ -95,7 +95,18 @@ def _is_link(path: str) -> bool:
     return (mount is None or mount.point == "/") and os.path.islink(path)
 
 
-def is_shared(path: str) -> bool:
-    """Whether other machines may see a path, too, as far as its file system's kind tells; the path may be missing."""
-    mount = mount_of(os.path.realpath(path))
+def is_shared(path: str, root: str = "/") -> bool:
+    """Whether other machines may see a path, too, as far as its file system's kind tells; the path may be missing.
+
+    Args:
+        path: The path, as the machine names it.
+        root: The machine's root folder; of another system, only what its own /proc has down is known to be mounted.
+    """
+    if root == "/":
+        mount = mount_of(os.path.realpath(path))
+    else:
+        try:
+            mount = mount_of(path, read_mounts(f"{root.rstrip('/')}/proc"))
+        except FileNotFoundError:
+            return False
     return mount is not None and not mount.is_local

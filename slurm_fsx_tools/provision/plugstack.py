@@ -139,7 +139,7 @@ def plugstack_steps(conf: SlurmConf, home: str, runtime: str = AUTO) -> list[Ste
     plugin = f"optional {home}/lib/slurm/{OURS}.so"
     if pyxis is not None and runtime in (AUTO, "pyxis"):
         return _around(pyxis, plugin)
-    chosen = runtime if runtime != AUTO else _installed_runtime()
+    chosen = runtime if runtime != AUTO else _installed_runtime(conf.root)
     if chosen == "pyxis":
         raise NotHere(f"{path} has no line of Pyxis", hint="install Pyxis, or choose another --runtime")
     if chosen == AUTO:
@@ -175,9 +175,9 @@ def _around(pyxis: PluginLine, plugin: str) -> list[Step]:
     ]
 
 
-def _installed_runtime() -> str:
-    if find_program("enroot"):
+def _installed_runtime(root: str) -> str:
+    if find_program("enroot", root):
         return "enroot"
-    if find_program("bwrap") and find_program("squashfuse"):
+    if find_program("bwrap", root) and find_program("squashfuse", root):
         return "bwrap"
     return AUTO

@@ -71,14 +71,14 @@ class Place:
         Raises:
             PrometheusMissing: it is not there, and this system's package manager does not have it.
         """
-        program = find_program("prometheus")
+        program = find_program("prometheus", root)
         below = root.rstrip("/")
         has_unit = any(os.path.exists(f"{below}{folder}/{UNIT}") for folder in _UNIT_FOLDERS)
         if program and has_unit:
             return cls(program, True)
         if program:
             return cls(program, False)
-        if find_program("apt-get"):
+        if find_program("apt-get", root):
             return cls("/usr/bin/prometheus", True)
         raise PrometheusMissing(
             "this system's package manager has no Prometheus",
@@ -93,7 +93,7 @@ class PackagedFile(File):
     def check(self, record: Record) -> Change | None:
         change = super().check(record)
         place = record.below(self.path)
-        if change is not None and change.conflict and not os.path.islink(place) and _is_as_packaged(place, self.path):
+        if change is not None and change.conflict and not os.path.islink(place) and _is_as_packaged(self.path, record):
             return Change(f"replace {self.path}, which is as its package brought it, with a backup", change.diff)
         return change
 
@@ -156,7 +156,7 @@ def prometheus_steps(setup: PrometheusSetup, record: Record) -> list[Step]:
             Folder(os.path.dirname(_DROP_IN), accepts_any=True),
             File(_DROP_IN, format_drop_in(setup, place, record.below(DEFAULTS_FILE))),
         ]
-        if find_program("apt-get"):
+        if find_program("apt-get", record.root):
             steps.append(Packages(PACKAGES, title="of Prometheus"))
     else:
         unit_path = f"{_OWN_UNIT_FOLDER}/{UNIT}"
@@ -171,8 +171,10 @@ def prometheus_steps(setup: PrometheusSetup, record: Record) -> list[Step]:
         Command(
             "have Prometheus read its configuration",
             ("systemctl", "reload", UNIT),
-            lambda record: _has_read(
-                setup.config["monitoring.prometheus_listen"], map(record.below, (rules_path, config_path))
+            # Of another system's root, no Prometheus is running here.
+            lambda record: (
+                record.root == "/"
+                and _has_read(setup.config["monitoring.prometheus_listen"], (rules_path, config_path))
             ),
         ),
     ]
@@ -283,16 +285,15 @@ def _flags_in(path: str) -> set[str]:
     return set(re.findall(r"--([a-z][a-z.-]*)", "".join(lines)))
 
 
-def _is_as_packaged(place: str, path: str) -> bool:
+def _is_as_packaged(path: str, record: Record) -> bool:
     """Whether a configuration file is as its package brought it. Source: dpkg-query(1), Conffiles."""
     dpkg_query = find_program("dpkg-query")
     if dpkg_query is None:
         return False
-    with open(place, "rb") as file:
+    with open(record.below(path), "rb") as file:
         digest = hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
-    done = subprocess.run(
-        [dpkg_query, "--show", "--showformat=${Conffiles}", PACKAGES[0]], capture_output=True, text=True, check=False
-    )
+    command = [dpkg_query, f"--admindir={record.below('/var/lib/dpkg')}", "--show", "--showformat=${Conffiles}"]
+    done = subprocess.run([*command, PACKAGES[0]], capture_output=True, text=True, check=False)
     return f"{path} {digest}" in done.stdout
 
 

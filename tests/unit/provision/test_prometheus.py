@@ -52,7 +52,9 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
     """A system without Prometheus, apt-get and dpkg, until a test adds them."""
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(prometheus, "find_program", lambda name: shutil.which(name, path=str(tmp_path / "bin")))
+    monkeypatch.setattr(
+        prometheus, "find_program", lambda name, root="/": shutil.which(name, path=str(tmp_path / "bin"))
+    )
     return Programs(tmp_path / "bin")
 
 
