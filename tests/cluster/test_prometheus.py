@@ -144,6 +144,7 @@ def test_files_of_targets_that_are_broken_or_somebody_elses_hurt_no_other(monito
     cluster.head.write(f"{TARGETS}/broken.json", '[{"targets": ["n1:91')
     cluster.head.write(f"{TARGETS}/theirs.json", '[{"targets": ["n2:9100"], "labels": {"node": "n2"}}]')
     job = monitored.start_job("--nodelist=n1")
+    cluster.run_on("n1", [COMMAND, "monitoring", "register"])  # its prolog has looked before
     monitored.wait_for(
         'up{job="slurm-fsx", node="n1"} == 1', [{"exporter": "node_exporter"}, {"exporter": "dcgm-exporter"}]
     )
