@@ -55,13 +55,16 @@ class Prologs:
         return (self.folder / "run/jobs/7.log").read_text()
 
 
-def wait_for_children() -> None:
+def children() -> set[int]:
+    """The ids of this process's children, among them the daemons that other tests use."""
+    return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+
+
+def wait_for_new_children(before: set[int]) -> None:
     """Wait for what runs have left behind: to slurmd it is nobody's child, here it is this process's."""
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
+    while left := children() - before:
+        for pid in left:
+            os.waitpid(pid, 0)
 
 
 def is_running(pid: str) -> bool:
@@ -294,6 +297,7 @@ def test_whatever_an_epilog_had_to_say_the_jobs_log_goes_with_the_job(prologs: P
 
 
 def test_a_plugin_that_never_has_enough_of_a_failure_is_ended(prologs: Prologs) -> None:
+    before = children()
     pid = prologs.folder / "pid"
     prologs.plugin("def slurm_fsx_prolog(): 1 / 0", "bad")
     prologs.plugin(
@@ -306,7 +310,7 @@ def test_a_plugin_that_never_has_enough_of_a_failure_is_ended(prologs: Prologs) 
     )
     prologs.config.write_text(prologs.config.read_text().replace("deadline: 2", "deadline: 4"))
     assert prologs.run() == EXIT_OK
-    wait_for_children()
+    wait_for_new_children(before)
     end = time.monotonic() + 30
     while is_running(pid.read_text()):
         assert time.monotonic() < end
@@ -315,6 +319,7 @@ def test_a_plugin_that_never_has_enough_of_a_failure_is_ended(prologs: Prologs) 
 
 @pytest.mark.parametrize("act", ["prolog", "epilog"])
 def test_a_plugin_that_hears_of_a_failure_when_the_job_is_gone_leaves_no_log_of_it(prologs: Prologs, act: str) -> None:
+    before = children()
     gone = prologs.folder / "gone"
     prologs.plugin(f"def slurm_fsx_{act}(): 1 / 0", "bad")
     prologs.plugin(
@@ -328,5 +333,5 @@ def test_a_plugin_that_hears_of_a_failure_when_the_job_is_gone_leaves_no_log_of_
     for each in ("prolog", "epilog"):
         assert prologs.run(each) == EXIT_OK
     gone.touch()
-    wait_for_children()
+    wait_for_new_children(before)
     assert os.listdir(prologs.folder / "run/jobs") == []
