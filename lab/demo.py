@@ -267,6 +267,7 @@ class Demo:
             labels["jobid"], labels["user"], labels["node"], labels["gpu"], labels["UUID"], f"{use.answer.value:.0%}"
         )
         self.console.print(table)
+        self.console.print("The GPUs are made up, and a stand-in for dcgm-exporter tells of them; all else is real.")
 
     def report_times(self, seen: dict[str, Observation]) -> None:
         """Show what took how long."""
