@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..prometheus.query import one_of, quote
+from ..prometheus.rules import node_cpu_utilization
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -123,12 +124,14 @@ def measure_job(
     if not nodes or end_s <= start_s:
         return []
     step_s = _step(start_s, end_s)
+    # The last point is at the end: what a short job's only two samples say is known no earlier.
+    first_s = end_s - int((end_s - start_s) / step_s) * step_s
     courses: list[Course] = []
     for measure in MEASURES:
         query = _query(measure, job_id, nodes, max(_SHORTEST_WINDOW_S, step_s), cluster)
         by_node = {
             series.labels.get("node", ""): [point for point in series.points if point[1] == point[1]]
-            for series in prometheus.query_range(query, start_s, end_s, step_s)
+            for series in prometheus.query_range(query, first_s, end_s, step_s)
         }
         by_node = {node: by_node[node] for node in sorted(by_node) if by_node[node]}
         if by_node:
@@ -144,7 +147,7 @@ def count_points(start_s: float, end_s: float) -> int:
 
 
 def _step(start_s: float, end_s: float) -> float:
-    # In whole milliseconds, rounded down: the last point lies within the time.
+    # In whole milliseconds, rounded down: every point lies within the time.
     return max(_SHORTEST_STEP_S, int((end_s - start_s) / (POINTS - 1) * 1000) / 1000)
 
 
@@ -155,8 +158,8 @@ def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float,
     # A GPU's series joins its job's: the job may have some of a node's GPUs only.
     own = f"on (node, gpu) group_left () max by (node, gpu) (slurm_fsx_job_gpu_info{{{job}}})"
     if measure is CPU:
-        idle = f'rate(node_cpu_seconds_total{{mode="idle",{which}}}[{window_s:.0f}s])'
-        rule, raw = "100 * slurm_fsx:job_cpu_utilization", f"100 * (1 - avg by (node) ({idle}))"
+        busy = node_cpu_utilization("node", window_s, f"{which},")
+        rule, raw = "100 * slurm_fsx:job_cpu_utilization", f"100 * {busy}"
     elif measure is MEMORY:
         free, total = (f"avg by (node) (node_memory_{name}_bytes{{{which}}})" for name in ("MemAvailable", "MemTotal"))
         rule, raw = "100 * slurm_fsx:job_memory_utilization", f"100 * (1 - {free} / {total})"

@@ -85,7 +85,7 @@ def recording_rules(rate_window_s: int) -> list[RecordingRule]:
         ),
         RecordingRule(
             "slurm_fsx:node_cpu_utilization",
-            _node_cpu_utilization(rate_window_s),
+            node_cpu_utilization(_NODE_LABELS, rate_window_s),
             "Which part of a node's processors is busy; waiting for a disk is not.",
         ),
         RecordingRule(
@@ -134,14 +134,22 @@ def _job_gpu_info() -> str:
     )
 
 
-def _node_cpu_utilization(rate_window_s: int) -> str:
-    def rate(modes: str) -> str:
-        # A machine that is scraped twice has each processor twice.
-        seconds = f'rate(node_cpu_seconds_total{{mode=~"{modes}"}}[{rate_window_s}s])'
-        return f"max by ({_NODE_LABELS}, cpu, mode) ({seconds})"
+def node_cpu_utilization(by: str, window_s: float, which: str = "") -> str:
+    """Give the expression of which part of a node's processors is busy; waiting for a disk is not.
 
-    idle, count = rate("idle|iowait"), rate("idle")
-    return f"clamp_min(1 - sum by ({_NODE_LABELS}) ({idle}) / count by ({_NODE_LABELS}) ({count}), 0)"
+    Args:
+        by: The labels it is computed by, with commas between.
+        window_s: Over how many seconds.
+        which: Conditions on the nodes, with a comma at the end; none for all.
+    """
+    idle = f'node_cpu_seconds_total{{{which}mode=~"idle|iowait"}}[{window_s:.0f}s]'
+    # A machine that is scraped twice has each processor twice.
+    idle_s = f"sum by ({by}) (max by ({by}, cpu, mode) (increase({idle})))"
+    count = f'count by ({by}) (max by ({by}, cpu) (node_cpu_seconds_total{{{which}mode="idle"}}))'
+    # By the node's own clock: where it has been scraped for less than the window, Prometheus computes both too low
+    # by the same factor. By the window's length, each node would seem busy as long as it is new.
+    passed_s = f"max by ({by}) (delta(node_time_seconds{{{which.rstrip(',')}}}[{window_s:.0f}s]))"
+    return f"clamp_min(1 - {idle_s} / ({count} * {passed_s}), 0)"
 
 
 def _by_node(what: str, help: str) -> RecordingRule:

@@ -36,6 +36,10 @@ def samples() -> Iterator[str]:
         yield from (f"slurm_fsx_job_info{{{long},{more}}} 1 {when_s}" for when_s in during)
     yield from (f'slurm_fsx_job_info{{{other},node="c9",gpus=""}} 1 {when_s}' for when_s in during)
     yield from (f'slurm_fsx_job_info{{{short},node="n3",gpus="0"}} 1 {SHORT_S + after_s}' for after_s in (0, 15))
+    idle = {SHORT_S: 100.0, SHORT_S + 15: 106.0}
+    yield from series("node_cpu_seconds_total", 'cluster="east",node="n3",cpu="0",mode="idle"', idle)
+    clock = {when_s: float(when_s) for when_s in idle}
+    yield from series("node_time_seconds", 'cluster="east",node="n3"', clock)
     head = 'cluster="east",jobid="7",user="ada",account="physics",job_name="train"'
     yield from series("slurm_fsx_cluster_job_info", head, dict.fromkeys(during, 1.0))
     yield from series("slurm_fsx_job_start_time_seconds", 'cluster="east",jobid="7",node="n1"', {START_S: START_S})
@@ -96,6 +100,12 @@ def test_only_the_jobs_own_gpus_count_and_rules_are_used_where_they_are(promethe
     ]
     assert {len(course.points) for course in courses} == {POINTS}
     assert count_points(START_S, END_S) == POINTS
+
+
+def test_a_job_of_two_samples_has_a_rate_at_its_end(prometheus: PrometheusClient) -> None:
+    (course,) = measure_job(prometheus, 8, ("n3",), SHORT_S - 0.6, SHORT_S + 15, "east")
+    assert course.measure.name == "CPU"
+    assert course.points == [(SHORT_S + 15, pytest.approx(60.0))]
 
 
 def test_without_nodes_or_time_there_is_nothing_to_measure(prometheus: PrometheusClient) -> None:
