@@ -158,17 +158,22 @@ def _query(measure: Measure, job_id: int, nodes: Sequence[str], window_s: float,
     # A GPU's series joins its job's: the job may have some of a node's GPUs only.
     own = f"on (node, gpu) group_left () max by (node, gpu) (slurm_fsx_job_gpu_info{{{job}}})"
     if measure is CPU:
-        busy = node_cpu_utilization("node", window_s, f"{which},")
-        rule, raw = "100 * slurm_fsx:job_cpu_utilization", f"100 * {busy}"
+        rule, scale = "cpu_utilization", " * 100"
+        raw = f"100 * {node_cpu_utilization('node', window_s, f'{which},')}"
     elif measure is MEMORY:
+        rule, scale = "memory_utilization", " * 100"
         free, total = (f"avg by (node) (node_memory_{name}_bytes{{{which}}})" for name in ("MemAvailable", "MemTotal"))
-        rule, raw = "100 * slurm_fsx:job_memory_utilization", f"100 * (1 - {free} / {total})"
+        raw = f"100 * (1 - {free} / {total})"
     elif measure is GPU:
-        rule, raw = "100 * slurm_fsx:job_gpu_utilization", f"avg by (node) (DCGM_FI_DEV_GPU_UTIL{{{which}}} * {own})"
+        rule, scale = "gpu_utilization", " * 100"
+        raw = f"avg by (node) (DCGM_FI_DEV_GPU_UTIL{{{which}}} * {own})"
     else:
-        used = f"avg by (node) (DCGM_FI_DEV_FB_USED{{{which}}} * {own})"
-        rule, raw = f"{1 / (1 << 30)!r} * slurm_fsx:job_gpu_memory_used_bytes", f"{used} / 1024"  # from MiB
-    return f"avg by (node) ({rule}{{{job}}}) or {raw}"
+        rule, scale = "gpu_memory_used_bytes", f" / {1 << 30}"
+        raw = f"avg by (node) (DCGM_FI_DEV_FB_USED{{{which}}} * {own}) / 1024"  # from MiB
+    series = f"slurm_fsx:job_{rule}{{{job}}}"
+    # The mean since the point before, where rules have computed what is the job's alone; else what was then.
+    means = f"avg by (node) (avg_over_time({series}[{window_s:.0f}s])){scale}"
+    return f"{means} or avg by (node) ({series}){scale} or {raw}"
 
 
 def _of_job(job_id: int, cluster: str) -> str:

@@ -137,19 +137,21 @@ def _job_gpu_info() -> str:
 def node_cpu_utilization(by: str, window_s: float, which: str = "") -> str:
     """Give the expression of which part of a node's processors is busy; waiting for a disk is not.
 
+    Of the last two scrapes: ``rate`` counts the time before a node's first scrape as well, so a new node would seem
+    busy until it has been there for the whole window.
+
     Args:
         by: The labels it is computed by, with commas between.
-        window_s: Over how many seconds.
+        window_s: How many seconds the two scrapes may lie back.
         which: Conditions on the nodes, with a comma at the end; none for all.
     """
-    idle = f'node_cpu_seconds_total{{{which}mode=~"idle|iowait"}}[{window_s:.0f}s]'
-    # A machine that is scraped twice has each processor twice.
-    idle_s = f"sum by ({by}) (max by ({by}, cpu, mode) (increase({idle})))"
-    count = f'count by ({by}) (max by ({by}, cpu) (node_cpu_seconds_total{{{which}mode="idle"}}))'
-    # By the node's own clock: where it has been scraped for less than the window, Prometheus computes both too low
-    # by the same factor. By the window's length, each node would seem busy as long as it is new.
-    passed_s = f"max by ({by}) (delta(node_time_seconds{{{which.rstrip(',')}}}[{window_s:.0f}s]))"
-    return f"clamp_min(1 - {idle_s} / ({count} * {passed_s}), 0)"
+
+    def rate(modes: str) -> str:
+        # A machine that is scraped twice has each processor twice.
+        seconds = f'irate(node_cpu_seconds_total{{{which}mode=~"{modes}"}}[{window_s:.0f}s])'
+        return f"max by ({by}, cpu, mode) ({seconds})"
+
+    return f"clamp_min(1 - sum by ({by}) ({rate('idle|iowait')}) / count by ({by}) ({rate('idle')}), 0)"
 
 
 def _by_node(what: str, help: str) -> RecordingRule:

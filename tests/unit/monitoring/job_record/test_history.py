@@ -38,8 +38,6 @@ def samples() -> Iterator[str]:
     yield from (f'slurm_fsx_job_info{{{short},node="n3",gpus="0"}} 1 {SHORT_S + after_s}' for after_s in (0, 15))
     idle = {SHORT_S: 100.0, SHORT_S + 15: 106.0}
     yield from series("node_cpu_seconds_total", 'cluster="east",node="n3",cpu="0",mode="idle"', idle)
-    clock = {when_s: float(when_s) for when_s in idle}
-    yield from series("node_time_seconds", 'cluster="east",node="n3"', clock)
     head = 'cluster="east",jobid="7",user="ada",account="physics",job_name="train"'
     yield from series("slurm_fsx_cluster_job_info", head, dict.fromkeys(during, 1.0))
     yield from series("slurm_fsx_job_start_time_seconds", 'cluster="east",jobid="7",node="n1"', {START_S: START_S})
@@ -50,9 +48,11 @@ def samples() -> Iterator[str]:
         labels = f'cluster="east",node="n1",gpu="{gpu}"'
         yield from (f"DCGM_FI_DEV_GPU_UTIL{{{labels}}} {value} {when_s}" for when_s in range(START_S - 600, NOW_S, 15))
     yield "# TYPE slurm_fsx:job_memory_utilization gauge"
-    for node, part in (("n1", 0.5), ("n2", 0.7)):
+    for node, parts in (("n1", (0.4, 0.6)), ("n2", (0.7, 0.7))):
         labels = f'cluster="east",jobid="7",node="{node}"'
-        yield from (f"slurm_fsx:job_memory_utilization{{{labels}}} {part} {when_s}" for when_s in during)
+        yield from (
+            f"slurm_fsx:job_memory_utilization{{{labels}}} {parts[when_s // 15 % 2]} {when_s}" for when_s in during
+        )
     yield "# EOF\n"
 
 
@@ -92,7 +92,7 @@ def test_what_lies_before_the_retention_is_not_looked_for(prometheus: Prometheus
 
 def test_only_the_jobs_own_gpus_count_and_rules_are_used_where_they_are(prometheus: PrometheusClient) -> None:
     courses = measure_job(prometheus, 7, ("n1", "n2"), START_S, END_S, "east")
-    assert [(course.measure.name, course.node, round(course.mean, 6)) for course in courses] == [
+    assert [(course.measure.name, course.node, round(course.mean)) for course in courses] == [
         ("memory", "", 60.0),
         ("memory", "n1", 50.0),
         ("memory", "n2", 70.0),
@@ -100,6 +100,13 @@ def test_only_the_jobs_own_gpus_count_and_rules_are_used_where_they_are(promethe
     ]
     assert {len(course.points) for course in courses} == {POINTS}
     assert count_points(START_S, END_S) == POINTS
+
+
+def test_a_point_is_the_mean_since_the_point_before(prometheus: PrometheusClient) -> None:
+    courses = measure_job(prometheus, 7, ("n1", "n2"), START_S, END_S, "east")
+    (changing,) = (course for course in courses if (course.measure.name, course.node) == ("memory", "n1"))
+    # 40 and 60 in turn, every 15 s; a point has four samples or five behind it, the first fewer.
+    assert all(48 <= value <= 52 for _, value in changing.points[1:])
 
 
 def test_a_job_of_two_samples_has_a_rate_at_its_end(prometheus: PrometheusClient) -> None:
