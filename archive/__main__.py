@@ -1,8 +1,8 @@
 """``make dist``: one archive with all that a node needs, for every Python from 3.9 on, and a wheel.
 
 ``python -m archive FOLDER [SLURM_INCLUDE ...]`` writes them into FOLDER. There is one SPANK plugin for each Slurm whose
-headers are named, or one for the Slurm of this machine. The Python packages are pure Python, chosen for 3.9: PyYAML
-works without its compiled part, and psutil, which has no other, is left out.
+headers are named, or one for the Slurm of this machine. The Python packages are chosen for 3.9, without what is
+compiled for one Python alone: PyYAML works without that, and psutil is compiled for all (PEP 425's ``abi3``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from slurm_fsx_tools.version import BUILD_FILE, VERSION
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = "3.9"
-COMPILED_ONLY = ("psutil",)
 _SLURM_VERSION = re.compile(r"#define\s+SLURM_VERSION_NUMBER\s+0x([0-9a-f]+)")
 _USUAL_INCLUDES = ("/opt/slurm/include", "/usr/local/include", "/usr/include")
 _IN_FOLDERS = ("prolog.d", "epilog.d", "task_prolog.d", "scripts")
@@ -68,17 +67,16 @@ def install_packages(site: Path, wheel: Path, machine: str) -> None:
     options = configparser.ConfigParser()
     options.read(CHECKOUT / "setup.cfg")
     needed = options["options"]["install_requires"].split()
-    needed = [each for each in needed if not each.startswith(COMPILED_ONLY)]
     target = f"--target={site}"
     chosen = ("--only-binary=:all:", f"--python-version={OLDEST_PYTHON}", f"--platform=manylinux2014_{machine}")
-    pip("install", "--no-compile", target, *chosen, *needed)
+    pip("install", "--no-compile", "--no-warn-conflicts", target, *chosen, *needed)
     pip("install", "--no-compile", "--no-deps", "--upgrade", target, str(wheel))
     shutil.rmtree(site / "bin", ignore_errors=True)
     # Rich needs Pygments to colour source code, which nothing here shows: half of all files are for its languages.
     unwanted = [*site.glob("pygments/lexers/[!_]*.py"), *site.glob("pygments/lexers/_*_builtins.py")]
     for path in [
         *unwanted,
-        *site.rglob("*.so"),
+        *(path for path in site.rglob("*.so") if not path.name.endswith(".abi3.so")),
         *site.glob("*.dist-info/RECORD"),
         *site.glob("*.dist-info/direct_url.json"),
     ]:

@@ -218,20 +218,17 @@ _unshares: dict[str, bool] = {}
 def _activity(group: int) -> int:
     """Give how many bytes the processes of a session have read and written so far.
 
-    Source: proc(5), /proc/pid/io: every read and write counts, of sockets and pipes too.
+    Every read and write counts, of sockets and pipes too.
     """
+    import psutil  # by those alone who run programs: more come for `find_program`
+
     total = 0
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
+    for process in psutil.process_iter():
         try:
-            with open(f"/proc/{entry}/stat", "rb") as file:
-                session = int(file.read().rpartition(b") ")[2].split()[3])
-            if session != group:
-                continue
-            with open(f"/proc/{entry}/io", "rb") as file:
-                total += sum(int(line.split()[1]) for line in file.read().splitlines()[:2])
-        except (OSError, ValueError, IndexError):
+            if os.getsid(process.pid) == group:
+                counters = process.io_counters()
+                total += counters.read_chars + counters.write_chars
+        except (OSError, psutil.Error):
             continue  # it has ended meanwhile, or is not ours
     return total
 

@@ -10,6 +10,8 @@ import subprocess
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
+
 from ..errors import SlurmFsxError
 from ..job import job_id_of
 from ..jobenv import apply_operations, is_variable_name, parse_operations
@@ -73,13 +75,12 @@ def lint_all(environments: Iterable[tuple[str, Mapping[str, str]]], facts: Facts
     return sorted(findings.values(), key=lambda finding: not finding.is_harmful)
 
 
-def read_job(env_path: str, job_id: str, proc: str = "/proc") -> list[tuple[str, dict[str, str]]]:
+def read_job(env_path: str, job_id: str) -> list[tuple[str, dict[str, str]]]:
     """Give what a job on this node has: what its prolog wrote, and what its processes were started with.
 
     Args:
         env_path: The job's environment file.
         job_id: The job.
-        proc: Where processes are seen.
 
     Raises:
         NothingToRead: neither is there for this user to read.
@@ -90,15 +91,13 @@ def read_job(env_path: str, job_id: str, proc: str = "/proc") -> list[tuple[str,
             found.append((env_path, apply_operations(parse_operations(file.read(_LIMIT_BYTES)), {})))
     except OSError:
         pass
-    for process in sorted(filter(str.isdigit, os.listdir(proc)), key=int):
-        path = f"{proc}/{process}/environ"
+    for process in psutil.process_iter():
         try:
-            with open(path, "rb") as file:
-                environment = parse_environment(file.read(_LIMIT_BYTES))
-        except OSError:
+            environment = {name: value for name, value in process.environ().items() if is_variable_name(name)}
+        except psutil.Error:
             continue  # it has ended, or belongs to somebody else
         if job_id_of(environment) == job_id:
-            found.append((f"process {process}", environment))
+            found.append((f"process {process.pid}", environment))
     if not found:
         raise NothingToRead(
             f"nothing is known of job {job_id} on this node",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from lab.processes import working_in
 from lab.registry import FaultyProxy, Image, failing, random_layer, wanting_token
 from slurm_fsx_tools.containers.imports.options import Retries
 from slurm_fsx_tools.containers.names import ImageName
@@ -375,15 +376,15 @@ def test_what_an_import_started_dies_with_it(importing: Importing, proxy: Faulty
         stderr=subprocess.DEVNULL,
     )
     end = time.monotonic() + 20
-    while not programs_in(importing.scratch) and time.monotonic() < end:
+    while not working_in(importing.scratch) and time.monotonic() < end:
         time.sleep(0.05)
-    assert programs_in(importing.scratch)
+    assert working_in(importing.scratch)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     end = time.monotonic() + 10
-    while programs_in(importing.scratch) and time.monotonic() < end:
+    while working_in(importing.scratch) and time.monotonic() < end:
         time.sleep(0.05)
-    assert programs_in(importing.scratch) == []
+    assert working_in(importing.scratch) == []
 
 
 def test_sigterm_ends_an_import_and_tidies_up(importing: Importing, proxy: FaultyProxy) -> None:
@@ -394,25 +395,13 @@ def test_sigterm_ends_an_import_and_tidies_up(importing: Importing, proxy: Fault
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not programs_in(importing.scratch) and process.poll() is None:
+    while not working_in(importing.scratch) and process.poll() is None:
         time.sleep(0.05)
     process.terminate()
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "the same command goes on where this one ended" in said
-    assert programs_in(importing.scratch) == importing.leftovers() == []
-
-
-def programs_in(folder: Path) -> list[str]:
-    """Give the command lines of the processes that work in a folder."""
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            if entry.isdigit() and os.readlink(f"/proc/{entry}/cwd").startswith(str(folder)):
-                found.append(Path("/proc", entry, "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
+    assert working_in(importing.scratch) == importing.leftovers() == []
 
 
 @pytest.mark.usefixtures("needs_root")

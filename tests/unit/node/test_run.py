@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from slurm_fsx_tools.counters import read_counts
@@ -57,7 +58,7 @@ class Prologs:
 
 def children() -> set[int]:
     """The ids of this process's children, among them the daemons that other tests use."""
-    return {int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()}
+    return {child.pid for child in psutil.Process().children()}
 
 
 def wait_for_new_children(before: set[int]) -> None:
@@ -70,8 +71,8 @@ def wait_for_new_children(before: set[int]) -> None:
 def is_running(pid: str) -> bool:
     """Whether a process is there, and not only waiting for somebody to hear of its end."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except FileNotFoundError:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

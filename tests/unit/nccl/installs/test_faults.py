@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.processes import working_in
 from slurm_fsx_tools.errors import InstallFailed, LockTimeout, NoSpace
 from slurm_fsx_tools.nccl.installs.building import StepFailed
 from slurm_fsx_tools.nccl.installs.installing import build_environment, install
@@ -34,18 +35,6 @@ class Silent:
     def skip(self, step: str) -> None: ...
 
 
-def runs_below(folder: Path) -> list[int]:
-    """The processes that work in a folder."""
-    found = []
-    for entry in os.listdir("/proc"):
-        try:
-            if entry.isdigit() and os.readlink(f"/proc/{entry}/cwd").startswith(str(folder)):
-                found.append(int(entry))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.parametrize("step", ["nccl", "ofi", "tests", "install"])
 def test_an_install_killed_in_a_step_goes_on_there_and_leaves_the_current_version(place: Place, step: str) -> None:
     assert place.install("--gencode=sm_80").exit_code == 0
@@ -58,7 +47,7 @@ def test_an_install_killed_in_a_step_goes_on_there_and_leaves_the_current_versio
         process.wait()
     assert place.current == before
     if os.geteuid() == 0:  # then what make has started dies with us, too
-        wait_for(lambda: not runs_below(place.root))
+        wait_for(lambda: not working_in(place.root))
     (place.control / f"wait-{step}").unlink()
     done = place.install()
     assert done.exit_code == 0, done
@@ -86,7 +75,7 @@ def test_an_interrupted_install_ends_its_programs(place: Place) -> None:
         said, _ = process.communicate()
     assert process.returncode == 130
     assert "interrupted" in said
-    assert not runs_below(place.root)
+    assert not working_in(place.root)
 
 
 def test_the_second_of_two_installs_is_told_who_and_ends_or_waits(place: Place) -> None:
