@@ -14,7 +14,7 @@ from lab.dcgm import MAPPING, DcgmExporter
 from lab.nccl import install_nccl
 from lab.prometheus import TEXTFILES, Prometheus
 
-from .conftest import SYSTEM, plugstack
+from .conftest import COMMAND, SYSTEM, plugstack
 
 CONFIG = f"monitoring: {{gpu_mapping_dir: {MAPPING}, label_limit: 40}}\n"
 LAST = """import os, time
@@ -133,6 +133,18 @@ def test_a_job_that_vanished_is_forgotten_at_the_next(node: Node) -> None:
     assert [info["jobid"] for info in node.shown('slurm_fsx_job_info{jobid!="999999"}')] == [str(job.id)]
     node.shown('slurm_fsx_job_info{jobid="999999"}', 0)
     node.end_job(job)
+
+
+def test_a_job_that_did_not_outlive_a_reboot_is_forgotten_at_the_boot(node: Node) -> None:
+    lasting = node.start_job("--gres=gpu:1")
+    node.cluster.wait_until(lambda: bool(node.mapped()), "the job's GPU in the mapping")
+    (node.textfiles / "slurm_fsx_job_999999.prom").write_text('slurm_fsx_job_info{jobid="999999",node="n1"} 1\n')
+    (node.mapping / "1").write_text("999999\n")
+    done = node.cluster.run_on("n1", [COMMAND, "monitoring", "register", "--wait=10"])
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in node.textfiles.glob("*_job_*")) == [f"slurm_fsx_job_{lasting.id}.prom"]
+    assert node.mapped() == {"0": f"{lasting.id}\n"}
+    node.end_job(lasting)
 
 
 def test_a_job_whose_epilog_script_did_not_run_is_forgotten_at_the_next(node: Node) -> None:

@@ -10,6 +10,7 @@ from ...config.origin import config_path
 from ...config.snapshot import load_snapshot
 from ...errors import SlurmFsxError
 from ...job import Node
+from ...monitoring.on_node.around_job import forget_vanished
 from ...monitoring.on_node.boot import register_anew
 from ...node.journal import printable
 from ...node.prolog import merge
@@ -33,7 +34,8 @@ def register(wait_s: float, node_name: str | None) -> None:
     """Ask this node's exporters for their metrics, and register those that answer; for root, at boot.
 
     Exporters that are still starting are waited for, --wait seconds in all. One that was registered before and gives no
-    answer stays registered; one that no plugin offers any more is taken away.
+    answer stays registered; one that no plugin offers any more is taken away. Metrics of jobs that did not outlive a
+    reboot are taken back.
 
     Exits with 1 if no exporter answers.
     """
@@ -42,6 +44,10 @@ def register(wait_s: float, node_name: str | None) -> None:
     if not config["monitoring.enabled"]:
         click.echo("monitoring.enabled is false: nothing is registered", err=True)
         return
+    try:
+        forget_vanished(config)
+    except (OSError, SlurmFsxError) as error:
+        _complain("metrics of jobs that are gone", error)
     node = Node.from_environment(os.environ)
     # What is started at boot is not told by slurmd; prologs are, and must find the same labels.
     cluster = config["cluster.name"] or node.cluster or choose_client().cluster_name()

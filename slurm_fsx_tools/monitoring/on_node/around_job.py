@@ -36,7 +36,7 @@ def tell_start(job: Job, facts: Mapping[str, str], config: Config) -> None:
         gpus = gpus_of_job(job.gpus)
     _do_all(
         lambda: write_job_info(job, gpus, facts, config, time.time()),
-        lambda: _map(job, [gpu.label for gpu in gpus], config),
+        lambda: _map(job.id, [gpu.label for gpu in gpus], config),
         lambda: sweep(config, job.id),
         lambda: _tell_health(config),
     )
@@ -46,10 +46,17 @@ def tell_end(job: Job, config: Config) -> None:
     """Take a job's word back; as `tell_start` otherwise."""
     _do_all(
         lambda: remove_job_info(job.id, config),
-        lambda: _map(job, [], config),
+        lambda: _map(job.id, [], config),
         lambda: sweep(config, ""),
         lambda: _tell_health(config),
     )
+
+
+def forget_vanished(config: Config) -> None:
+    """Take back the word of jobs that a reboot has ended; as `tell_start` otherwise."""
+    # Until the first prolog after a boot it is missing, and who finds no folder of jobs takes none for gone.
+    os.makedirs(f"{config['runtime_dir']}/jobs", 0o755, exist_ok=True)
+    _do_all(lambda: sweep(config, ""), lambda: _map("", [], config))
 
 
 def tell_failure(config: Config) -> None:
@@ -75,11 +82,11 @@ def _tell_health(config: Config) -> None:
         publish_health(config, wait=False)
 
 
-def _map(job: Job, gpus: list[str], config: Config) -> None:
+def _map(job_id: str, gpus: list[str], config: Config) -> None:
     if config["monitoring.gpu_mapping_dir"]:
         from .gpu_mapping import map_gpus
 
-        map_gpus(job.id, gpus, config)
+        map_gpus(job_id, gpus, config)
 
 
 def _do_all(*steps: Callable[[], object]) -> None:

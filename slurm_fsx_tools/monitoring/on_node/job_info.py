@@ -2,7 +2,7 @@
 
 ``slurm_fsx_job_ID.prom`` is written by the job's prolog and removed by its epilog. A job may vanish without one. Its
 ``.env`` in ``runtime_dir`` is written before and removed before, and a reboot empties that folder: where it is missing,
-the job is gone, and a later prolog or epilog removes its file.
+the job is gone, and a later prolog or epilog, or the node's registration at its boot, removes its file.
 """
 
 from __future__ import annotations

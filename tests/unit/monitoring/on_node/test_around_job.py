@@ -12,7 +12,7 @@ from slurm_fsx_tools.counters import FILE
 from slurm_fsx_tools.deadline import Limit
 from slurm_fsx_tools.errors import DeadlineExceeded, UntrustedFile
 from slurm_fsx_tools.job import Job
-from slurm_fsx_tools.monitoring.on_node.around_job import tell_start
+from slurm_fsx_tools.monitoring.on_node.around_job import forget_vanished, tell_start
 
 JOB = Job.from_environment({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0", "SLURMD_NODENAME": "n1"})
 HOLDER = "import sys; from slurm_fsx_tools.counters import lock; held = [lock(p) for p in sys.argv[1:]]; print(held); "
@@ -42,3 +42,15 @@ def test_when_the_time_is_up_nothing_more_is_waited_for(mapped: Config, tmp_path
             tell_start(JOB, {}, mapped)
         holder.kill()
     assert os.listdir(tmp_path / "textfiles") == ["slurm_fsx_job_7.prom"]
+
+
+def test_a_reboot_ends_every_job(mapped: Config, tmp_path: Path) -> None:
+    (tmp_path / "run/jobs/7.env").touch()
+    tell_start(JOB, {}, mapped)
+    forget_vanished(mapped)
+    assert (tmp_path / "textfiles/slurm_fsx_job_7.prom").exists()
+    (tmp_path / "run/jobs/7.env").unlink()
+    (tmp_path / "run/jobs").rmdir()  # as it is before the first prolog
+    forget_vanished(mapped)
+    assert not (tmp_path / "textfiles/slurm_fsx_job_7.prom").exists()
+    assert not (tmp_path / "mapping/0").exists()
