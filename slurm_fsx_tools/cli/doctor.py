@@ -141,8 +141,19 @@ def _print(found: Sequence[Folded], fixes: Sequence[Fixed], checks: int, elapsed
         click.echo(text)
     if fixes:
         click.echo()
-    once = {check.name for check in CHECKS if check.is_of_cluster}
-    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint, once=once))
+    click.echo(
+        format_text(
+            found,
+            checks=checks,
+            elapsed_s=elapsed_s,
+            width=width,
+            many=many,
+            paint=_paint,
+            once={check.name for check in CHECKS if check.is_of_cluster},
+            here={extra.name for extra in nodes.EXTRAS},
+            always={live.EXTRA.name},
+        )
+    )
 
 
 def _paint(text: str, colour: str) -> str:

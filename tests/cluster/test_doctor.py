@@ -193,6 +193,20 @@ def test_an_open_folder_is_fixed_by_the_command_that_is_printed(site: Site) -> N
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("user", ["root", "ada"])
+def test_an_image_that_users_cannot_read_is_to_be_opened_and_not_removed(site: Site, user: str) -> None:
+    image = site.cluster.fsx / "containers/nvcr.io_nvidia_nemo-24.01.sqsh"
+    image.chmod(0o600)
+    try:
+        (finding,) = [each for each in doctor(site, "n1", "images", user=user)["findings"] if each["check"] == "images"]
+        assert finding["command"] == "chmod a+r /fsx/containers/nvcr.io_nvidia_nemo-24.01.sqsh"
+        done = site.cluster.run_on("n1", ["sh", "-c", finding["command"]])
+        assert done.returncode == 0
+        assert wrong(doctor(site, "n1", "images", user=user)) == {}
+    finally:
+        image.chmod(0o644)
+
+
 def test_a_session_without_nccl_is_fixed(site: Site) -> None:
     profile = site.cluster.nodes["n2"].path("/etc/profile.d/nccl-shared.sh")
     profile.unlink()
@@ -269,7 +283,13 @@ def test_nodes_that_cannot_be_asked_are_named(site: Site) -> None:
 
 
 def test_a_live_job_shows_whether_tasks_get_nccl(site: Site) -> None:
-    assert wrong(doctor(site, "head", "--live", "fsx-answers")) == {}
+    document = doctor(site, "head", "--live", "fsx-answers")
+    assert wrong(document) == {}
+    (told,) = [each["finding"] for each in document["findings"] if each["check"] == "job-environment"]
+    assert told.startswith("A job ran on n")
+    text = site.cluster.run_on("head", [COMMAND, "doctor", "--live", "fsx-answers"]).stdout.splitlines()
+    assert text[0].startswith("ok       A job ran on n")
+    assert text[-1].startswith("all is well (1 check in ")
     site.cluster.set_plugstack([])
     document = doctor(site, "head", "--live", "fsx-answers", user="ada")
     assert document["code"] == 2

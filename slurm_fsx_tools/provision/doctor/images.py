@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,12 @@ DAMAGED = Trouble(
     "slurm-fsx containers remove {file}",
 )
 DAMAGED_IMPORT = DAMAGED._replace(command="slurm-fsx containers remove {file} && slurm-fsx containers import {uri}")
+CLOSED = Trouble(
+    WARNING,
+    "{path} can be read by its owner alone (mode {mode}).",
+    "Jobs of all others that name it get an older version, or none: container not found.",
+    "chmod a+r {path}",
+)
 NO_ALIAS = Trouble(
     PROBLEM,
     "The alias {name} means {uri}, and there is no such image.",
@@ -75,10 +82,12 @@ def _gather(context: Context, facts: Facts) -> Any:
     store = Store(context.config.below_fsx("containers"))
     begun_s = time.monotonic()
     if not os.path.isdir(store.folder):
-        return {"images": 0, "looked": 0, "damaged": [], "aliases": [], "index": "missing"}
+        return {"images": 0, "looked": 0, "damaged": [], "closed": [], "aliases": [], "index": "missing"}
     listing = list_images(store, context.config, context.now_s)
     catalogue = Catalogue(store.folder)
-    damaged = [[each.file, each.reason, ""] for each in listing.rejects]
+    unreadable = {each.file for each in listing.rejects if not os.access(store.path(each.file), os.R_OK)}
+    damaged = [[each.file, each.reason, ""] for each in listing.rejects if each.file not in unreadable]
+    closed = [each for file in sorted(unreadable) for each in _closed(store.path(file))]
     looked = 0
     for image in sorted(listing.images, key=lambda each: -each.modified_s):
         left_s = _LOOK_S - (time.monotonic() - begun_s)
@@ -86,15 +95,26 @@ def _gather(context: Context, facts: Facts) -> Any:
             break
         seen = verify(image.stem, store, catalogue, True, lambda _: None, limit_s=left_s)
         looked += 1
+        closed += _closed(image.path)
         if seen is not None and seen.problem:
             damaged.append([seen.file, seen.problem, seen.record.uri if seen.record else ""])
     return {
         "images": len(listing.images),
         "looked": looked,
         "damaged": damaged,
+        "closed": closed,
         "aliases": list(_dead_aliases(context, catalogue)),
         "index": _index_state(store.folder, context.config.policy),
     }
+
+
+def _closed(path: str) -> list[list[str]]:
+    """Give an image that its owner alone may read, with its mode; one that is a group's was meant for that group."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return []
+    return [] if mode & (stat.S_IRGRP | stat.S_IROTH) else [[path, f"{mode:04o}"]]
 
 
 def _dead_aliases(context: Context, catalogue: Catalogue) -> Iterable[list[str]]:
@@ -133,9 +153,9 @@ def _gather_imports(context: Context, facts: Facts) -> Any:
 def _judge_images(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["images"]
     folder, fsx = context.config.below_fsx("containers"), context.config["fsx.root"]
-    if not seen["images"] and not seen["damaged"]:
+    if not seen["images"] and not seen["damaged"] and not seen["closed"]:
         return [NO_IMAGES.found(folder=folder, fsx=fsx)]
-    found = []
+    found = [CLOSED.found(path=path, mode=mode) for path, mode in seen["closed"]]
     for file, problem, uri in seen["damaged"]:
         trouble = DAMAGED_IMPORT if uri else DAMAGED
         found.append(trouble.found(path=f"{folder}/{file}", file=file, problem=problem, uri=uri))
@@ -170,7 +190,7 @@ CHECKS = (
         "images are there, readable and whole (the newest ones, as far as time allows; containers verify does all)",
         ("images",),
         _judge_images,
-        (NO_IMAGES, DAMAGED, DAMAGED_IMPORT),
+        (NO_IMAGES, DAMAGED, DAMAGED_IMPORT, CLOSED),
         is_of_cluster=True,
     ),
     Check(

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...node_sets import fold
-from ..rollout import AT_BOOT, FAILED, OK, NodeResult, last_words
+from ..rollout import AT_BOOT, BUSY, FAILED, OK, NodeResult, last_words
 from .basics import plugstack
 from .findings import NOTE, PROBLEM, SEVERITIES, WARNING, Extra, Finding, Probe, Trouble, Unseen
 
@@ -27,17 +27,17 @@ _NOT_INSTALLED = 127
 
 UNREACHED = Trouble(
     WARNING,
-    "{node}: {reason}.",
-    "Nothing is known of it.",
+    "{reason}.",
+    "Nothing is known of it. By ssh it can be asked as long as it runs.",
     "slurm-fsx doctor --node {node} --by ssh",
 )
 NOT_THERE = UNREACHED._replace(
     severity=PROBLEM,
-    text="{node}: slurm-fsx cannot be run there.",
+    text="slurm-fsx cannot be run there.",
     why="Its jobs start without anything of this software. Install it there: docs/install.md says how.",
     command="",
 )
-OFF = Trouble(NOTE, "{node} is powered off.", "It runs its set-up when it boots.")
+OFF = Trouble(NOTE, "powered off.", "It runs its set-up when it boots.")
 DIFFERS = Trouble(
     WARNING,
     "{what} is not the same everywhere: {values}.",
@@ -183,7 +183,9 @@ def _unreached(results: Iterable[NodeResult]) -> list[Folded]:
     found = []
     for (outcome, message), nodes in groups.items():
         trouble = OFF if outcome == AT_BOOT else NOT_THERE if "cannot be run" in message else UNREACHED
-        finding = trouble.found(node=fold(nodes), reason=message or outcome)
+        # What roll-outs say of busy nodes is advice for those that remember whom they missed.
+        reason = "jobs fill it" if outcome == BUSY else message or outcome
+        finding = trouble.found(node=fold(nodes), reason=reason)
         found.append(Folded(finding._replace(check=_REACHED), nodes))
     return found
 

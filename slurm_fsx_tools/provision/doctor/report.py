@@ -30,6 +30,8 @@ def format_text(
     many: bool,
     paint: Callable[[str, str], str],
     once: Collection[str] = (),
+    here: Collection[str] = (),
+    always: Collection[str] = (),
 ) -> str:
     """Give the findings, the worst first, and a last line that sums up.
 
@@ -41,8 +43,14 @@ def format_text(
         many: Whether nodes are named.
         paint: Gives a text in the colour of that name.
         once: The names of checks whose commands are to be run on one node, whichever found something.
+        here: Those whose commands are to be run where this is printed.
+        always: Those that somebody asked for in so many words: told where all is well, too.
     """
-    shown = [each for each in found if each.finding.severity not in (OK, UNKNOWN)]
+    shown = [
+        each
+        for each in found
+        if each.finding.severity not in (OK, UNKNOWN) or (each.finding.severity == OK and each.finding.check in always)
+    ]
     shown.sort(key=lambda each: -SEVERITIES.index(each.finding.severity))
     lines = []
     for finding, nodes in shown:
@@ -62,7 +70,8 @@ def format_text(
                 break_on_hyphens=False,
             )
         if finding.command:
-            where_to = "" if not many else " once" if finding.check in once else f" on {fold(nodes)}"
+            is_here = not many or finding.check in here
+            where_to = "" if is_here else " once" if finding.check in once else f" on {fold(nodes)}"
             # Never broken: it is there to be copied.
             lines.append(" " * _INDENT + paint(f"Run{where_to}: ", "bold") + finding.command)
         lines.append("")

@@ -59,6 +59,27 @@ def test_a_truncated_image_is_a_problem(machine: Machine, catalogue: Path, size:
     assert finding.command == f"slurm-fsx containers remove {NAME}.sqsh"
 
 
+@pytest.mark.parametrize(
+    ("mode", "is_well"),
+    [
+        pytest.param(0o600, False, id="owner"),
+        pytest.param(0o000, False, id="nobody"),
+        pytest.param(0o640, True, id="group"),
+        pytest.param(0o644, True, id="all"),
+    ],
+)
+def test_an_image_that_its_owner_alone_may_read_is_a_warning(
+    machine: Machine, catalogue: Path, mode: int, is_well: bool
+) -> None:
+    image = catalogue / f"{NAME}.sqsh"
+    image.chmod(mode)
+    found = machine.find("images")
+    assert (not found) == is_well
+    for finding in found:
+        assert (finding.severity, finding.command, finding.is_safe) == (WARNING, f"chmod a+r {image}", False)
+        assert finding.finding == f"{image} can be read by its owner alone (mode {mode:04o})."
+
+
 def test_an_image_whose_folders_cannot_be_read_is_a_problem(machine: Machine, catalogue: Path) -> None:
     image = catalogue / f"{NAME}.sqsh"
     data = bytearray(image.read_bytes())

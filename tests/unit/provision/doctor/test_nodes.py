@@ -6,7 +6,7 @@ import json
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, WARNING, Facts, Finding, Missing
 from slurm_fsx_tools.provision.doctor.nodes import NodeReport, combine, format_line, identity, reader
-from slurm_fsx_tools.provision.rollout import AT_BOOT, FAILED, NOT_TRIED, Answer, NodeResult
+from slurm_fsx_tools.provision.rollout import AT_BOOT, BUSY, FAILED, NOT_TRIED, Answer, NodeResult
 from slurm_fsx_tools.provision.rollout import OK as REACHED
 
 NOW_S = 1e9
@@ -77,11 +77,13 @@ def test_nodes_that_were_not_reached_are_told_by_reason() -> None:
         NodeResult("n2", NOT_TRIED, "down: not tried"),
         NodeResult("n3", AT_BOOT, "powered off"),
         NodeResult("n4", FAILED, "slurm-fsx cannot be run there"),
+        NodeResult("n5", BUSY, "jobs fill it: run this again with --failed later, or with --by ssh"),
     ]
     assert texts([], results) == [
-        (WARNING, "n[1-2]: down: not tried.", ["n1", "n2"]),
-        (NOTE, "n3 is powered off.", ["n3"]),
-        (PROBLEM, "n4: slurm-fsx cannot be run there.", ["n4"]),
+        (WARNING, "down: not tried.", ["n1", "n2"]),
+        (NOTE, "powered off.", ["n3"]),
+        (PROBLEM, "slurm-fsx cannot be run there.", ["n4"]),
+        (WARNING, "jobs fill it.", ["n5"]),
     ]
 
 

@@ -117,6 +117,38 @@ def test_what_is_of_the_cluster_is_mended_once() -> None:
     assert [line.strip() for line in text.splitlines() if "Run" in line] == ["Run once: rm it", "Run on n[1-2]: rm it"]
 
 
+def test_what_differs_between_nodes_is_looked_at_from_here() -> None:
+    finding = Finding("nodes-reached", WARNING, "down.", "Nothing is known.", "slurm-fsx doctor --node n1 --by ssh")
+    text = format_text(
+        [Folded(finding, ["n1"])],
+        checks=2,
+        elapsed_s=0.1,
+        width=80,
+        many=True,
+        paint=lambda word, _: word,
+        here=["nodes-reached"],
+    )
+    assert "Run: slurm-fsx doctor --node n1 --by ssh" in text
+
+
+def test_what_was_asked_for_is_told_where_it_is_well_too() -> None:
+    job = Finding("job-environment", OK, "A job ran on n1.")
+    text = format_text(
+        [Folded(WELL, ["head"]), Folded(job, ["head"])],
+        checks=1,
+        elapsed_s=0.1,
+        width=80,
+        many=False,
+        paint=lambda word, _: word,
+        always=["job-environment"],
+    )
+    assert text.splitlines() == [
+        "ok       A job ran on n1. [job-environment]",
+        "",
+        "all is well (1 check in 0.1 s)",
+    ]
+
+
 def test_only_safe_commands_are_run_each_once_without_a_shell(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin/slurm-fsx"
@@ -158,8 +190,10 @@ def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
 )
 def test_a_jobs_environment_must_lead_to_the_shared_nccl(environment: dict[str, str], severity: str) -> None:
     facts = Facts({"nccl": {"is_there": True, "library_folders": ["/fsx/nccl/lib"]}})
-    (finding,) = live.judge(Context(Config()), facts, environment)
+    (finding,) = live.judge(Context(Config()), facts, {"SLURMD_NODENAME": "n1", **environment})
     assert finding.severity == severity
+    if severity == OK:
+        assert finding.finding == "A job ran on n1, and its LD_LIBRARY_PATH leads to /fsx/nccl/lib."
 
 
 def test_a_job_without_an_installation_ran_at_least() -> None:
