@@ -28,6 +28,9 @@ POOR = {
 """What may be wrong with a lab: no Prometheus runs, its disks are small, its clock and /fsx are the host's."""
 
 
+STACK = ("plugstack", "container-scope")
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, installation: Path, checkout: Path) -> Iterator[Site]:
     """A cluster in order: our plugin around a stand-in for Pyxis, and all that set-up puts in place."""
@@ -138,6 +141,24 @@ def test_lines_of_plugstack_in_the_wrong_order_are_a_problem(site: Site) -> None
     assert "no line of our plugin before Pyxis's" in wrong(doctor(site, "n1", "plugstack"))["plugstack"][0]
     site.cluster.set_plugstack([before, pyxis.replace("container_scope=job", "container_scope=global"), after])
     assert set(wrong(doctor(site, "n1", "plugstack", "container-scope"))) == {"container-scope"}
+
+
+def test_wrong_lines_of_plugstack_are_mended_by_the_command_that_is_printed(site: Site) -> None:
+    before, pyxis, after = plugstack("standin")
+    required = [before.replace("optional", "required"), pyxis, after]
+    other_scope = [before, pyxis.replace("container_scope=job", "container_scope=global"), after]
+    try:
+        for lines in (required, other_scope, [pyxis]):
+            site.cluster.set_plugstack(lines)
+            found = [each for each in doctor(site, "n1", *STACK)["findings"] if each["severity"] == "problem"]
+            assert {each["command"] for each in found} == {"slurm-fsx setup node"}
+            done = site.cluster.run_on("n1", [COMMAND, *found[0]["command"].split()[1:]])
+            assert done.returncode == 0, done.stderr
+            assert wrong(doctor(site, "n1", *STACK)) == {}
+            site.cluster.run_on("n1", [COMMAND, "setup", "uninstall"])
+    finally:
+        site.cluster.run_on("n1", [COMMAND, "setup", "uninstall"])
+        assert site.cluster.run_on("n1", [COMMAND, "nccl", "apply-here"]).returncode == 0
 
 
 def test_a_task_prolog_with_pyxis_is_a_problem(site: Site) -> None:

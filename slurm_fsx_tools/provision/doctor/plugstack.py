@@ -8,8 +8,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
+from ..mounts import mount_of
 from ..plugstack import DEFAULT_SCOPE
-from .basics import plugstack
+from .basics import mounts, plugstack
 from .elf import LIMIT_BYTES, read_number
 from .engine import ROLES
 from .findings import HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
@@ -25,21 +26,22 @@ _PYXIS = "https://github.com/NVIDIA/pyxis"
 NO_PLUGIN = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin.",
-    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.",
+    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.{where}",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
 NOT_BEFORE = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin before Pyxis's.",
-    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node.",
+    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node."
+    "{where}",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
 NOT_AFTER = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin after Pyxis's.",
-    "Tasks in containers do not get the NCCL environment.",
+    "Tasks in containers do not get the NCCL environment.{where}",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
@@ -47,8 +49,8 @@ REQUIRED = Trouble(
     PROBLEM,
     "{conf}:{number} makes our plugin required.",
     "After the next upgrade of Slurm, until it is built anew, every job would fail instead of starting without it; "
-    "from 23.11 on nodes drain.",
-    "sed -i 's/^required\\(.*spank_slurm_fsx\\)/optional\\1/' {conf}",
+    "from 23.11 on nodes drain.{where}",
+    "slurm-fsx setup {kind}",
     _SPANK,
 )
 NO_FILE = Trouble(
@@ -94,14 +96,15 @@ SCOPE_DIFFERS = Trouble(
     PROBLEM,
     "container_scope is {pyxis} on Pyxis's line and {ours} on ours, in {conf}.",
     "Containers are prepared under a name that Pyxis does not look for: it unpacks the whole image instead, and what "
-    "was prepared stays. Say the same on all three lines.",
-    "",
+    "was prepared stays. The command has our lines say what Pyxis's does.{where}",
+    "slurm-fsx setup {kind}",
     _PYXIS,
 )
 SCOPE_UNSAID = SCOPE_DIFFERS._replace(
     severity=WARNING,
     text="Pyxis's line in {conf} does not say container_scope; ours take it as {ours}.",
     why="Pyxis's default has changed from release to release, and is global now: write container_scope={ours} on it.",
+    command="",
 )
 
 
@@ -144,21 +147,36 @@ def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
     ours = [n for n, line in enumerate(stack.lines) if line.is_ours]
     pyxis = [n for n, line in enumerate(stack.lines) if line.is_pyxis]
     if not ours:
-        return [NO_PLUGIN.found(conf=stack.path, kind=_kind(facts)), *_judge_files(stack, facts)]
+        return [NO_PLUGIN.found(conf=stack.path, **_where_to_mend(facts)), *_judge_files(stack, facts)]
     found = []
     if pyxis:
         does = [(n, stack.lines[n].option("line", "both")) for n in ours]
         if not any(n < pyxis[0] and what in ("before", "both") for n, what in does):
-            found.append(NOT_BEFORE.found(conf=stack.path, kind=_kind(facts)))
+            found.append(NOT_BEFORE.found(conf=stack.path, **_where_to_mend(facts)))
         if not any(n > pyxis[-1] and what in ("after", "both") for n, what in does):
-            found.append(NOT_AFTER.found(conf=stack.path, kind=_kind(facts)))
+            found.append(NOT_AFTER.found(conf=stack.path, **_where_to_mend(facts)))
     lines = [stack.lines[n] for n in ours]
-    found += [REQUIRED.found(conf=line.file, number=line.number) for line in lines if line.flag != "optional"]
+    found += [
+        REQUIRED.found(conf=line.file, number=line.number, **_where_to_mend(facts))
+        for line in lines
+        if line.flag != "optional"
+    ]
     return [*found, *_judge_files(stack, facts)]
 
 
-def _kind(facts: Facts) -> str:
-    return "head" if HEAD in facts[ROLES] else "node"
+def _where_to_mend(facts: Facts) -> dict[str, Any]:
+    """Give the kind of machine whose set-up writes plugstack.conf, and what is to be known of it there."""
+    kept = " Where set-up wrote these lines, and somebody changed them since, it says so and wants --force."
+    if HEAD in facts[ROLES]:
+        return {"kind": "head", "where": kept}
+    mount = mount_of(plugstack(facts).path, mounts(facts))
+    if _is_configless(facts) or (mount is not None and mount.is_shared):
+        return {"kind": "head", "where": f"{kept} It is the head node's file: run the command there."}
+    return {"kind": "node", "where": kept}
+
+
+def _is_configless(facts: Facts) -> bool:
+    return "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
 
 
 def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
@@ -168,7 +186,7 @@ def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
         if not plugins[line.plugin]["path"]:
             trouble = NO_FILE if line.flag == "required" else NO_OPTIONAL
             found.append(trouble.found(conf=line.file, number=line.number, plugin=line.plugin))
-    is_configless = "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
+    is_configless = _is_configless(facts)
     for include in stack.includes:
         place: dict[str, Any] = {"conf": include.file, "number": include.number, "pattern": include.pattern}
         # A pattern may stand for nothing: Debian's own plugstack.conf has such a one.
@@ -207,7 +225,7 @@ def _judge_scope(context: Context, facts: Facts) -> list[Finding]:
     if not ours or ours == [theirs or DEFAULT_SCOPE]:
         return []
     trouble = SCOPE_DIFFERS if theirs else SCOPE_UNSAID
-    return [trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs)]
+    return [trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs, **_where_to_mend(facts))]
 
 
 def _release(version: str) -> list[int]:
@@ -219,7 +237,7 @@ CHECKS = (
     Check(
         "plugstack",
         "our plugin's lines stand around Pyxis's, optional, and name files that are there",
-        ("slurm", "plugstack", "plugins", ROLES),
+        ("slurm", "plugstack", "plugins", "mounts", ROLES),
         _judge_lines,
         (NO_PLUGIN, NOT_BEFORE, NOT_AFTER, REQUIRED, NO_FILE, NO_OPTIONAL, NO_INCLUDE, CONFIGLESS, STRANGE_FILE),
     ),
@@ -233,7 +251,7 @@ CHECKS = (
     Check(
         "container-scope",
         "container_scope is the same on Pyxis's line and on ours",
-        ("plugstack",),
+        ("slurm", "plugstack", "mounts", ROLES),
         _judge_scope,
         (SCOPE_DIFFERS, SCOPE_UNSAID),
     ),

@@ -79,8 +79,8 @@ NO_TIME_LIMIT = Trouble(
 TOO_SHORT = Trouble(
     PROBLEM,
     "{setting} is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, or "
-    "prolog.deadline to less.",
+    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, and run the "
+    "command, or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -88,15 +88,15 @@ BATCH_START = Trouble(
     WARNING,
     "BatchStartTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
     "A batch job starts after the prolog of its first node; one that comes later than this counts as lost, and is "
-    "requeued. Set it to {least:g} s or more in {conf}, or prolog.deadline to less.",
+    "requeued. Set it to {least:g} s or more in {conf}, and run the command, or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
 MESSAGE = Trouble(
     WARNING,
     "MessageTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, or prolog.deadline "
-    "to less.",
+    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, and run the command, "
+    "or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -104,7 +104,7 @@ UNKILLABLE = Trouble(
     NOTE,
     "UnkillableStepTimeout is {seconds:g} s, less than 5 times MessageTimeout ({message:g} s).",
     "Slurm asks for five times as much: a step that ends slowly, on a slow shared file system say, else drains its "
-    "node.",
+    "node. Set it to {least:g} s or more in {conf}, and run the command.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -119,7 +119,8 @@ NO_ALLOC = Trouble(
 SERIAL = Trouble(
     WARNING,
     "PrologFlags has Serial.",
-    "Prologs and epilogs of a node then wait for each other, and a slow one delays all.",
+    "Prologs and epilogs of a node then wait for each other, and a slow one delays all. Take it away in {conf}, and "
+    "run the command.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -256,7 +257,7 @@ def _judge_times(context: Context, facts: Facts) -> list[Finding]:
         found.append(MESSAGE.found(seconds=message_s, **common))
     unkillable_s = seconds(settings, "unkillablesteptimeout")
     if unkillable_s and message_s and unkillable_s < 5 * message_s:
-        found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s))
+        found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s, least=5 * message_s, conf=conf))
     return found
 
 
@@ -268,7 +269,7 @@ def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
     # Contain implies Alloc, as X11 does by way of Contain.
     if not flags & {"alloc", "contain", "x11"}:
         found.append(NO_ALLOC.found(flags=text if text not in UNSET else "not set", conf=conf))
-    return [*found, SERIAL.found()] if "serial" in flags else found
+    return [*found, SERIAL.found(conf=conf)] if "serial" in flags else found
 
 
 def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
