@@ -24,6 +24,7 @@ _HEAD = """\
 # slurm-fsx doctor                        this node
 # slurm-fsx doctor --node gpu-[1-64]      these nodes, and what differs between them
 # slurm-fsx doctor --fix                  also run the commands that do no harm
+# slurm-fsx doctor --live                 also run a short job, and see what its task gets
 # slurm-fsx doctor fsx-answers images     these checks alone
 ```
 

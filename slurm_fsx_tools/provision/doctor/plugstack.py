@@ -8,9 +8,8 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
-from ..mounts import mount_of
 from ..plugstack import DEFAULT_SCOPE
-from .basics import mounts, plugstack
+from .basics import is_configless, is_of_head, plugstack, told_where
 from .elf import LIMIT_BYTES, read_number
 from .engine import ROLES
 from .findings import HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
@@ -26,22 +25,21 @@ _PYXIS = "https://github.com/NVIDIA/pyxis"
 NO_PLUGIN = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin.",
-    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.{where}",
+    "srun and sbatch do not know --container-name=NAME as a short name, and no task gets the NCCL environment.",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
 NOT_BEFORE = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin before Pyxis's.",
-    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node."
-    "{where}",
+    "Named containers are then not prepared, and what is still mounted when Pyxis's epilog runs drains the node.",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
 NOT_AFTER = Trouble(
     PROBLEM,
     "{conf} has no line of our plugin after Pyxis's.",
-    "Tasks in containers do not get the NCCL environment.{where}",
+    "Tasks in containers do not get the NCCL environment.",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
@@ -49,7 +47,7 @@ REQUIRED = Trouble(
     PROBLEM,
     "{conf}:{number} makes our plugin required.",
     "After the next upgrade of Slurm, until it is built anew, every job would fail instead of starting without it; "
-    "from 23.11 on nodes drain.{where}",
+    "from 23.11 on nodes drain.",
     "slurm-fsx setup {kind}",
     _SPANK,
 )
@@ -96,7 +94,7 @@ SCOPE_DIFFERS = Trouble(
     PROBLEM,
     "container_scope is {pyxis} on Pyxis's line and {ours} on ours, in {conf}.",
     "Containers are prepared under a name that Pyxis does not look for: it unpacks the whole image instead, and what "
-    "was prepared stays. The command has our lines say what Pyxis's does.{where}",
+    "was prepared stays. The command has our lines say what Pyxis's does.",
     "slurm-fsx setup {kind}",
     _PYXIS,
 )
@@ -147,36 +145,34 @@ def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
     ours = [n for n, line in enumerate(stack.lines) if line.is_ours]
     pyxis = [n for n, line in enumerate(stack.lines) if line.is_pyxis]
     if not ours:
-        return [NO_PLUGIN.found(conf=stack.path, **_where_to_mend(facts)), *_judge_files(stack, facts)]
+        return [_told_where(NO_PLUGIN.found(conf=stack.path, kind=_kind(facts)), facts), *_judge_files(stack, facts)]
     found = []
     if pyxis:
         does = [(n, stack.lines[n].option("line", "both")) for n in ours]
         if not any(n < pyxis[0] and what in ("before", "both") for n, what in does):
-            found.append(NOT_BEFORE.found(conf=stack.path, **_where_to_mend(facts)))
+            found.append(NOT_BEFORE.found(conf=stack.path, kind=_kind(facts)))
         if not any(n > pyxis[-1] and what in ("after", "both") for n, what in does):
-            found.append(NOT_AFTER.found(conf=stack.path, **_where_to_mend(facts)))
+            found.append(NOT_AFTER.found(conf=stack.path, kind=_kind(facts)))
     lines = [stack.lines[n] for n in ours]
     found += [
-        REQUIRED.found(conf=line.file, number=line.number, **_where_to_mend(facts))
+        REQUIRED.found(conf=line.file, number=line.number, kind=_kind(facts))
         for line in lines
         if line.flag != "optional"
     ]
-    return [*found, *_judge_files(stack, facts)]
+    return [*(_told_where(finding, facts) for finding in found), *_judge_files(stack, facts)]
 
 
-def _where_to_mend(facts: Facts) -> dict[str, Any]:
-    """Give the kind of machine whose set-up writes plugstack.conf, and what is to be known of it there."""
-    kept = " Where set-up wrote these lines, and somebody changed them since, it says so and wants --force."
-    if HEAD in facts[ROLES]:
-        return {"kind": "head", "where": kept}
-    mount = mount_of(plugstack(facts).path, mounts(facts))
-    if _is_configless(facts) or (mount is not None and mount.is_shared):
-        return {"kind": "head", "where": f"{kept} It is the head node's file: run the command there."}
-    return {"kind": "node", "where": kept}
+def _kind(facts: Facts) -> str:
+    """Give the kind of machine whose set-up writes this plugstack.conf."""
+    return "head" if HEAD in facts[ROLES] or is_of_head(plugstack(facts).path, facts) else "node"
 
 
-def _is_configless(facts: Facts) -> bool:
-    return "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
+def _told_where(finding: Finding, facts: Facts) -> Finding:
+    """Add what is to be known of the set-up that mends it."""
+    if not finding.command:
+        return finding
+    why = f"{finding.why} What somebody changed since set-up wrote it is kept, unless it is run with --force."
+    return told_where(finding._replace(why=why), plugstack(facts).path, facts)
 
 
 def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
@@ -186,14 +182,13 @@ def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
         if not plugins[line.plugin]["path"]:
             trouble = NO_FILE if line.flag == "required" else NO_OPTIONAL
             found.append(trouble.found(conf=line.file, number=line.number, plugin=line.plugin))
-    is_configless = _is_configless(facts)
     for include in stack.includes:
         place: dict[str, Any] = {"conf": include.file, "number": include.number, "pattern": include.pattern}
         # A pattern may stand for nothing: Debian's own plugstack.conf has such a one.
         is_pattern = re.search(r"[*?[]", include.word) is not None
         if not include.files and not is_pattern:
             found.append(NO_INCLUDE.found(**place))
-        elif is_configless and is_pattern and not include.word.startswith("/"):
+        elif is_configless(facts) and is_pattern and not include.word.startswith("/"):
             found.append(CONFIGLESS.found(**place))
         found += [STRANGE_FILE.found(path=name) for name in include.files if is_left_over(os.path.basename(name))]
     return found
@@ -225,7 +220,8 @@ def _judge_scope(context: Context, facts: Facts) -> list[Finding]:
     if not ours or ours == [theirs or DEFAULT_SCOPE]:
         return []
     trouble = SCOPE_DIFFERS if theirs else SCOPE_UNSAID
-    return [trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs, **_where_to_mend(facts))]
+    finding = trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs, kind=_kind(facts))
+    return [_told_where(finding, facts)]
 
 
 def _release(version: str) -> list[int]:

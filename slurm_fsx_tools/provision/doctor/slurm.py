@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...node_sets import fold
-from .basics import DAEMONS, UNSET, ask, plugstack, seconds
+from .basics import DAEMONS, UNSET, ask, plugstack, seconds, told_where
 from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
@@ -273,14 +273,17 @@ def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
-    settings, _ = _settings(facts)
+    settings, conf = _settings(facts)
     scripts: dict[str, dict[str, Any]] = facts["scripts"]
     found = []
     for setting in ("Prolog", "Epilog"):
         patterns = settings.get(setting.lower(), "")
         if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
             trouble = NO_SETTING if patterns in UNSET else NO_SCRIPT
-            found.append(trouble.found(setting=setting, patterns=patterns))
+            finding = trouble.found(setting=setting, patterns=patterns)
+            folder = os.path.dirname(conf)
+            place = conf if trouble is NO_SETTING else os.path.join(folder, patterns.partition(",")[0])
+            found.append(told_where(finding, place, facts))
     for path, each in scripts.items():
         if is_left_over(os.path.basename(path)):
             found.append(STRANGE_FILE.found(path=path))
@@ -338,7 +341,7 @@ CHECKS = (
     Check(
         "prolog-scripts",
         "Slurm runs our prolog and epilog, and nothing by mistake",
-        ("slurm", "scripts"),
+        ("slurm", "scripts", "mounts", ROLES),
         _judge_scripts,
         (NO_SCRIPT, NO_SETTING, NOT_RUNNABLE, STRANGE_FILE),
         COMPUTE,
