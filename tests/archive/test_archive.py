@@ -109,6 +109,13 @@ def test_a_python_that_is_too_old_is_told(first: Unpacked, prefix: Path, tmp_pat
     assert not prefix.is_symlink()
 
 
+def test_a_prefix_below_a_folder_that_is_not_there_is_told_by_that_folder(first: Unpacked, tmp_path: Path) -> None:
+    done = first.install(tmp_path / "none/slurm-fsx")
+    assert done.returncode == 1
+    assert f"there is no folder {tmp_path}/none" in done.stderr
+    assert f"mkdir -p {tmp_path}/none" in done.stderr
+
+
 def test_a_slurm_that_it_has_no_plugin_for_is_told(
     first: Unpacked, prefix: Path, tmp_path: Path, running: Callable[[Path], str]
 ) -> None:
