@@ -37,7 +37,7 @@ _HEALTH = "slurm_fsx_health.prom"
 _SLOW_SHARE = 0.5
 """Of prolog.deadline: at that rate, a busy day brings prologs that are cut off. The figure is ours."""
 
-_OFTEN_SHARE = 0.01
+_OFTEN_SHARE, _OFTEN_LEAST = 0.01, 3
 """Of the jobs that went on without something: more than bad luck now and then. Ours as well."""
 
 _WORSE_TIMES = 2.0
@@ -137,7 +137,7 @@ WORSE_PROLOGS = Trouble(
 )
 FAILED_OPEN = Trouble(
     NOTE,
-    "{number:g} times since this node's boot a {act} went on without a part of its work; jobs since then: {total:g}.",
+    "A {act} went on without a part of its work {times} since this node's boot; jobs since then: {total:g}.",
     "The jobs started, but some without NCCL, metrics or a site's plugin. The log says which, and why.",
     "journalctl -t slurm-fsx --priority warning",
 )
@@ -329,8 +329,9 @@ def _judge_durations(context: Context, facts: Facts) -> list[Finding]:
     total = max((count for _, count in seen["buckets"]), default=0.0)
     for act, number in seen["failed"]:
         if number:
-            trouble = OFTEN_FAILED_OPEN if number > _OFTEN_SHARE * total else FAILED_OPEN
-            found.append(trouble.found(act=act, number=number, total=total))
+            is_often = number >= _OFTEN_LEAST and number > _OFTEN_SHARE * total
+            trouble = OFTEN_FAILED_OPEN if is_often else FAILED_OPEN
+            found.append(trouble.found(act=act, times="once" if number == 1 else f"{number:g} times", total=total))
     return found
 
 

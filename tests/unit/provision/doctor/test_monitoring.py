@@ -253,8 +253,9 @@ def test_prologs_that_get_slower_are_told_before_they_are_cut_off(machine: Machi
         pytest.param(100, 0, 0, [], id="fast"),
         pytest.param(96, 4, 0, [], id="few-slow"),
         pytest.param(90, 10, 0, [(WARNING, "5 % of the prologs on this node took more than 5 s.")], id="slow"),
-        pytest.param(199, 0, 1, [(NOTE, "1 times since this node's boot a prolog went on")], id="failed-open"),
-        pytest.param(97, 0, 3, [(WARNING, "3 times since this node's boot a prolog went on")], id="failed-often"),
+        pytest.param(199, 0, 1, [(NOTE, "A prolog went on without a part of its work once since")], id="failed-open"),
+        pytest.param(1, 0, 1, [(NOTE, "A prolog went on without a part of its work once since")], id="after-a-boot"),
+        pytest.param(97, 0, 3, [(WARNING, "A prolog went on without a part of its work 3 times")], id="failed-often"),
     ],
 )
 def test_prologs_tell_how_they_fared(
