@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...containers.care.verifying import verify
 from ...containers.catalogue import Catalogue
-from ...containers.imports.state import DIED, FAILED, read_states
+from ...containers.imports.state import DIED, FAILED, read_states, state_path
 from ...containers.index import index_path, read_index
 from ...containers.listing import list_images
 from ...containers.resolution import resolve
@@ -64,7 +64,8 @@ NO_INDEX = Trouble(
 IMPORT_FAILED = Trouble(
     WARNING,
     "The download of {file} failed: {text}.",
-    "Jobs that name it do not find it. See {fsx}/logs/container-downloads, or slurm-fsx containers status.",
+    "Jobs that name it do not find it. See {fsx}/logs/container-downloads, or slurm-fsx containers status. Where "
+    "nobody wants it any more: rm {state}.",
     "slurm-fsx containers import {uri}",
 )
 IMPORT_DENIED = IMPORT_FAILED._replace(
@@ -74,7 +75,7 @@ IMPORT_DENIED = IMPORT_FAILED._replace(
 )
 IMPORT_DIED = IMPORT_FAILED._replace(
     text="The process that was bringing {file} has ended half-way, on {host}.",
-    why="The image is not there; the same command goes on where it ended.",
+    why="The image is not there; the same command goes on where it ended. Where nobody wants it any more: rm {state}.",
 )
 
 
@@ -142,7 +143,10 @@ def _index_state(folder: str, policy: str) -> str:
 def _gather_imports(context: Context, facts: Facts) -> Any:
     store = Store(context.config.below_fsx("containers"))
     return [
-        {"file": each.file, "uri": each.uri, "host": each.host, "phase": each.phase, "text": each.text}
+        {
+            **{"file": each.file, "uri": each.uri, "host": each.host, "phase": each.phase, "text": each.text},
+            "state": state_path(store, each.file),
+        }
         for each in read_states(store)
         if each.phase in (FAILED, DIED)
         and context.now_s - each.updated_s < _RECENT_S

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_a_failed_download_is_told_with_its_reason(machine: Machine, catalogue: 
     (finding,) = machine.find("image-imports")
     assert finding.finding == "The download of nvcr.io_nvidia_nemo-1.sqsh failed: nvcr.io answered 503 for an hour."
     assert finding.command == f"slurm-fsx containers import {URI}"
+
+
+@pytest.mark.parametrize("phase", [FAILED, "downloading"])
+def test_a_download_that_nobody_wants_can_be_forgotten(machine: Machine, catalogue: Path, phase: str) -> None:
+    remember(catalogue, phase, "there is no such image")
+    (finding,) = machine.find("image-imports")
+    _, wanted, command = finding.why.partition("Where nobody wants it any more: ")
+    assert wanted
+    subprocess.run(["sh", "-c", command.rstrip(".")], check=True)
+    assert not machine.find("image-imports")
 
 
 def test_a_refused_download_tells_of_credentials(machine: Machine, catalogue: Path) -> None:
