@@ -251,6 +251,8 @@ def test_many_nodes_are_told_together_and_compared(site: Site) -> None:
     site.cluster.nodes["n2"].path("/etc/slurm-fsx/config.yaml").unlink()
     fixed = doctor(site, "head", "--node", "n2", "--fix", "nccl-reach")
     assert "nccl-reach" not in wrong(fixed)
+    (fix,) = fixed["fixes"]
+    assert (fix["command"], fix["is_done"], fix["nodes"]) == ("slurm-fsx nccl apply-here", True, ["n2"])
 
 
 def test_a_node_with_another_build_is_named(site: Site) -> None:

@@ -10,6 +10,7 @@ from ...node_sets import fold
 from ..rollout import AT_BOOT, BUSY, FAILED, OK, NodeResult, last_words
 from .basics import plugstack
 from .findings import NOTE, PROBLEM, SEVERITIES, WARNING, Extra, Finding, Probe, Trouble, Unseen
+from .fixing import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,11 +82,21 @@ class NodeReport(NamedTuple):
     behind_s: float
     """How far its clock was behind this one's when it answered, the answer's way included."""
 
+    fixes: tuple[Fixed, ...] = ()
+    """What it ran, and what became of that."""
+
 
 class Folded(NamedTuple):
     """A finding of some nodes."""
 
     finding: Finding
+    nodes: list[str]
+
+
+class FoldedFix(NamedTuple):
+    """What some nodes ran, with the same outcome."""
+
+    fix: Fixed
     nodes: list[str]
 
 
@@ -102,7 +113,9 @@ def identity(version: str, facts: Facts) -> dict[str, str]:
     return found
 
 
-def format_line(node: str, findings: Sequence[Finding], known: Mapping[str, str], now_s: float) -> str:
+def format_line(
+    node: str, findings: Sequence[Finding], known: Mapping[str, str], now_s: float, fixes: Iterable[Fixed] = ()
+) -> str:
     """Give the line that a node's doctor prints for the one that asked it."""
     document = {
         MARK: 1,
@@ -112,6 +125,7 @@ def format_line(node: str, findings: Sequence[Finding], known: Mapping[str, str]
         # What is fine need not travel.
         "findings": [finding._asdict() for finding in findings if finding.severity != "ok"],
         "checks": sorted({finding.check for finding in findings}),
+        "fixes": [fix._asdict() for fix in fixes],
     }
     return json.dumps(document)
 
@@ -134,7 +148,9 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
                 if any(finding.severity not in SEVERITIES for finding in findings):
                     break
                 known = {str(key): str(value) for key, value in document["identity"].items()}
-                reports.append(NodeReport(answer.node, findings, known, clock() - float(document["now_s"])))
+                fixes = tuple(Fixed(**each) for each in document.get("fixes", ()))
+                behind_s = clock() - float(document["now_s"])
+                reports.append(NodeReport(answer.node, findings, known, behind_s, fixes))
             except (ValueError, KeyError, TypeError, AttributeError):
                 break
             return NodeResult(answer.node, OK)
@@ -159,6 +175,16 @@ def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> lis
     found = [Folded(_particular(finding, nodes), nodes) for finding, nodes in groups.items()]
     found += _unreached(results)
     return [*found, *_differences(reports), *_clocks(reports)]
+
+
+def combine_fixes(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[FoldedFix]:
+    """Put together what nodes ran, in the order of the results."""
+    place = {result.node: number for number, result in enumerate(results)}
+    groups: dict[Fixed, list[str]] = {}
+    for report in sorted(reports, key=lambda report: place.get(report.node, len(place))):
+        for fix in report.fixes:
+            groups.setdefault(fix, []).append(report.node)
+    return [FoldedFix(fix, nodes) for fix, nodes in groups.items()]
 
 
 def _general(finding: Finding, node: str) -> Finding:

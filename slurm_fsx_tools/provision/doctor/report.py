@@ -11,8 +11,7 @@ from .findings import NOTE, OK, PROBLEM, SEVERITIES, UNKNOWN, WARNING, worst
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from .fixing import Fixed
-    from .nodes import Folded
+    from .nodes import Folded, FoldedFix
 
 FORMAT = 1
 _NOT_CHECKED = "Not checked: "
@@ -79,24 +78,25 @@ def format_text(
     return "\n".join([*lines, _sum(found, checks, elapsed_s, paint)])
 
 
-def format_fixes(fixes: Sequence[Fixed], paint: Callable[[str, str], str]) -> list[str]:
-    """Say what was run, and what became of it."""
+def format_fixes(fixes: Sequence[FoldedFix], paint: Callable[[str, str], str], many: bool) -> list[str]:
+    """Say what was run, and what became of it; on which nodes, where many were asked."""
     lines = []
-    for each in fixes:
+    for each, nodes in fixes:
         word, colour = ("done", "green") if each.is_done else ("failed", "red")
         said = f"  ({each.said})" if each.said else ""
-        lines.append(f"{paint(f'{word:<{_INDENT}}', colour)}{each.command}{said}")
+        where = f"{fold(nodes)}: " if many else ""
+        lines.append(f"{paint(f'{word:<{_INDENT}}', colour)}{where}{each.command}{said}")
     return lines
 
 
-def as_document(found: Sequence[Folded], fixes: Sequence[Fixed], about: dict[str, Any]) -> dict[str, Any]:
+def as_document(found: Sequence[Folded], fixes: Sequence[FoldedFix], about: dict[str, Any]) -> dict[str, Any]:
     """Give everything for programs; ``docs/doctor.md`` tells what is in it."""
     return {
         "format": FORMAT,
         **about,
         "verdict": worst([each.finding for each in found]),
         "findings": [{**finding._asdict(), "nodes": list(nodes)} for finding, nodes in found],
-        "fixes": [each._asdict() for each in fixes],
+        "fixes": [{**each._asdict(), "nodes": list(nodes)} for each, nodes in fixes],
     }
 
 

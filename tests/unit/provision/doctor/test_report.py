@@ -26,7 +26,7 @@ from slurm_fsx_tools.provision.doctor.findings import (
     Missing,
 )
 from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix, judge
-from slurm_fsx_tools.provision.doctor.nodes import Folded
+from slurm_fsx_tools.provision.doctor.nodes import Folded, FoldedFix
 from slurm_fsx_tools.provision.doctor.page import format_page
 from slurm_fsx_tools.provision.doctor.report import as_document, format_fixes, format_text
 
@@ -93,13 +93,13 @@ def test_colour_changes_no_word_and_prose_keeps_to_the_width(width: int) -> None
 
 def test_the_document_has_every_finding_and_the_verdict() -> None:
     found = [Folded(WELL, ["n1"]), Folded(SLOW, ["n1"])]
-    document = as_document(found, [Fixed("chmod", True, "")], {"node": "n1"})
+    document = as_document(found, [FoldedFix(Fixed("chmod", True, ""), ["n1"])], {"node": "n1"})
     assert json.loads(json.dumps(document)) == {
         "format": 1,
         "node": "n1",
         "verdict": "warning",
         "findings": [{**WELL._asdict(), "nodes": ["n1"]}, {**SLOW._asdict(), "nodes": ["n1"]}],
-        "fixes": [{"command": "chmod", "is_done": True, "said": ""}],
+        "fixes": [{"command": "chmod", "is_done": True, "said": "", "nodes": ["n1"]}],
     }
 
 
@@ -169,7 +169,9 @@ def test_a_fix_that_fails_or_hangs_says_so(tmp_path: Path) -> None:
     assert [each.is_done for each in done] == [False] * 3
     assert "No such file" in done[0].said
     assert done[1].said == "it had not ended after 1 s"
-    assert format_fixes(done[:1], lambda word, _: word)[0].startswith("failed   ls /no/such/file  (")
+    folded = [FoldedFix(done[0], ["n1", "n2"])]
+    assert format_fixes(folded, lambda word, _: word, False)[0].startswith("failed   ls /no/such/file  (")
+    assert format_fixes(folded, lambda word, _: word, True)[0].startswith("failed   n[1-2]: ls /no/such/file  (")
 
 
 def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
