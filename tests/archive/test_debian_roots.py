@@ -38,7 +38,7 @@ def test_a_plain_debian_gets_from_nothing_to_a_job_in_its_container_and_back(
     fsx = tmp_path / "fsx"
     subprocess.run([sys.executable, "-m", "archive", fsx, include], cwd=checkout, check=True, capture_output=True)
     archive = next(fsx.glob("*.tar.gz"))
-    bare = f"cd $(mktemp -d) && tar -xzf /fsx/{archive.name} && sh slurm-fsx-*/install.sh"
+    bare = f"cd $(mktemp -d -p /root) && tar -xzf /fsx/{archive.name} && sh slurm-fsx-*/install.sh"
     nothing: dict[str, str | None] = {"Prolog": None, "Epilog": None, "PrologFlags": None}
     with Cluster.start(tmp_path / "cluster", nodes=1, slurm_conf=nothing, system=root, fsx=fsx) as cluster:
         for name in ("head", "n1"):

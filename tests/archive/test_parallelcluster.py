@@ -181,7 +181,7 @@ def test_a_head_node_fails_and_a_compute_node_never_does(
 
 def test_without_the_archive_a_compute_node_is_set_up_by_what_its_image_has(machines: Machines, archive: Path) -> None:
     offered = machines.offer(archive)
-    unpack = f"cd $(mktemp -d) && tar -xzf {offered} && sh slurm-fsx-*/install.sh"
+    unpack = f"cd $(mktemp -d -p /root) && tar -xzf {offered} && sh slurm-fsx-*/install.sh"
     assert machines.compute.run(["sh", "-c", unpack]).returncode == 0
     (machines.fsx / "setup/slurm-fsx.tar.gz").unlink()
     done = machines.run(machines.compute, "compute.sh", offered)

@@ -74,7 +74,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, checkout: Path, installati
 def releases(cluster: Cluster, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
     """The releases; the first one is on every machine, put there as on a bare one."""
     found = Releases(tmp_path_factory.mktemp("releases"), checkout, cluster.fsx)
-    bare = "cd $(mktemp -d) && tar -xzf /fsx/0.1.0.tar.gz && sh slurm-fsx-*/install.sh"
+    bare = "cd $(mktemp -d -p /root) && tar -xzf /fsx/0.1.0.tar.gz && sh slurm-fsx-*/install.sh"
     for name in ("head", *NODES):
         done = cluster.run_on(name, ["sh", "-c", bare])
         assert done.returncode == 0, done.stderr
