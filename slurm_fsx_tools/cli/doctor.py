@@ -134,7 +134,7 @@ def _ask_nodes(
     reports: list[nodes.NodeReport] = []
     command = [f"{context.home}/bin/slurm-fsx", "doctor", "--line", *arguments]
     results = roll_out(chosen, command, transport, nodes.reader(reports, time.time), lambda _: None)
-    return nodes.combine(reports, results), nodes.combine_fixes(reports, results)
+    return nodes.combine(reports, results, transport.name), nodes.combine_fixes(reports, results)
 
 
 def _print(found: Sequence[Folded], fixes: Sequence[FoldedFix], checks: int, elapsed_s: float, many: bool) -> None:

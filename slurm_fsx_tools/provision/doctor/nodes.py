@@ -32,6 +32,10 @@ UNREACHED = Trouble(
     "Nothing is known of it. By ssh it can be asked as long as it runs.",
     "slurm-fsx doctor --node {node} --by ssh",
 )
+NO_LOG_IN = UNREACHED._replace(
+    why="Nothing is known of it. See whether it runs, and whether root may log in there by ssh without a password.",
+    command="",
+)
 NOT_THERE = UNREACHED._replace(
     severity=PROBLEM,
     text="slurm-fsx cannot be run there.",
@@ -61,7 +65,7 @@ CLOCK_DIFFERS = Trouble(
     "https://github.com/dun/munge/wiki/Man-3-munge",
 )
 EXTRAS = (
-    Extra("nodes-reached", "each node could be asked", "--node", (UNREACHED, NOT_THERE, OFF)),
+    Extra("nodes-reached", "each node could be asked", "--node", (UNREACHED, NO_LOG_IN, NOT_THERE, OFF)),
     Extra("nodes-alike", "nodes have the same versions and files", "--node", (DIFFERS, CONF_DIFFERS)),
     Extra("nodes-clocks", "nodes' clocks agree with this one's", "--node", (CLOCK_DIFFERS,)),
 )
@@ -161,10 +165,15 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
     return read
 
 
-def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[Folded]:
+def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult], by: str = "srun") -> list[Folded]:
     """Put together what nodes found, what became of those that were not reached, and what differs between them.
 
     Reports come as nodes answer; they are taken in the order of the results, so that the same is told the same way.
+
+    Args:
+        reports: Of nodes that answered.
+        results: Of all nodes.
+        by: How they were asked: ``srun`` or ``ssh``.
     """
     place = {result.node: number for number, result in enumerate(results)}
     reports = sorted(reports, key=lambda report: place.get(report.node, len(place)))
@@ -173,7 +182,7 @@ def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> lis
         for finding in report.findings:
             groups.setdefault(_general(finding, report.node), []).append(report.node)
     found = [Folded(_particular(finding, nodes), nodes) for finding, nodes in groups.items()]
-    found += _unreached(results)
+    found += _unreached(results, by)
     return [*found, *_differences(reports), *_clocks(reports)]
 
 
@@ -201,14 +210,17 @@ def _particular(finding: Finding, nodes: Sequence[str]) -> Finding:
     return finding._replace(**texts)
 
 
-def _unreached(results: Iterable[NodeResult]) -> list[Folded]:
+def _unreached(results: Iterable[NodeResult], by: str) -> list[Folded]:
     groups: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result.outcome != OK:
-            groups.setdefault((result.outcome, result.message), []).append(result.node)
+            # A node's own name would keep equal ones apart.
+            message = result.message.replace(result.node, "it") if len(result.node) > 1 else result.message
+            groups.setdefault((result.outcome, message), []).append(result.node)
     found = []
     for (outcome, message), nodes in groups.items():
-        trouble = OFF if outcome == AT_BOOT else NOT_THERE if "cannot be run" in message else UNREACHED
+        unreached = NO_LOG_IN if by == "ssh" else UNREACHED
+        trouble = OFF if outcome == AT_BOOT else NOT_THERE if "cannot be run" in message else unreached
         # What roll-outs say of busy nodes is advice for those that remember whom they missed.
         reason = "jobs fill it" if outcome == BUSY else message or outcome
         finding = trouble.found(node=fold(nodes), reason=reason)

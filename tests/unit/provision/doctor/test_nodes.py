@@ -96,6 +96,19 @@ def test_nodes_that_were_not_reached_are_told_by_reason() -> None:
     ]
 
 
+def test_who_cannot_be_logged_in_to_is_not_to_be_asked_by_ssh_again() -> None:
+    results = [
+        NodeResult(node, FAILED, f"ended with 255: ssh: connect to host {node} port 22: Connection refused")
+        for node in ("n1", "n2")
+    ]
+    (folded,) = combine([], results, by="ssh")
+    assert folded.nodes == ["n1", "n2"]
+    assert folded.finding.finding == "ended with 255: ssh: connect to host it port 22: Connection refused."
+    assert folded.finding.command == ""
+    (folded,) = combine([], results)
+    assert folded.finding.command == "slurm-fsx doctor --node 'n[1-2]' --by ssh"
+
+
 def test_a_nodes_line_is_read_amid_what_its_log_in_prints() -> None:
     fix = Fixed("chmod go-w /x", True, "")
     line = format_line("n1", [bad("n1"), Finding("fuse", OK, "fine")], SAME, NOW_S, [fix])
