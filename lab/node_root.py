@@ -45,6 +45,7 @@ class Bind(NamedTuple):
     source: str
     target: str
     read_only: bool = False
+    is_own: bool = False  # the source is a folder of the node's own root, which the node has in a second place
 
 
 class User(NamedTuple):
@@ -94,6 +95,9 @@ def build_root(plan: RootPlan) -> None:
     kernel.mount("dev", root / "dev", "tmpfs", kernel.MS_NOSUID, "mode=0755")
     fill_dev(root / "dev", plan.gpus)
     for bind in plan.binds:
+        if bind.is_own:
+            (root / bind.source.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            bind = bind._replace(source=str(root / bind.source.lstrip("/")))
         _bind(bind, root, host_mounts)
     _write_etc(root / "etc", plan)
     kernel.pivot_root(root)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from .node import Node
 
 PLUGIN = "/usr/local/lib/slurm/spank_pyxis.so"
+SETTINGS = "/etc/enroot"
 
 
 class Pyxis(NamedTuple):
     """Pyxis's plugin, and the folder that enroot is installed in.
 
-    In the nodes the plugin is `PLUGIN`, enroot's commands are in /usr/local/bin, and its containers in /var/lib/enroot.
+    In the nodes the plugin is `PLUGIN`, enroot's commands are in /usr/local/bin, its containers in /var/lib/enroot, and
+    its settings in `SETTINGS`, wherever it was built to look for them.
     """
 
     plugin: Path
@@ -58,7 +61,14 @@ class Pyxis(NamedTuple):
         return [
             Bind(str(self.plugin.resolve()), PLUGIN, read_only=True),
             *(Bind(str(command.resolve()), f"/usr/local/bin/{command.name}", read_only=True) for command in commands),
+            *(Bind(folder, folder, read_only=True) for folder in self._built_in("LIBRARY")),
+            *(Bind(SETTINGS, folder, is_own=True) for folder in self._built_in("SYSCONF") if folder != SETTINGS),
         ]
+
+    def _built_in(self, what: str) -> list[str]:
+        """Give the folder that enroot's build has written into its command; none of what stands in for it."""
+        command = (self.enroot / "bin/enroot").read_text(errors="replace")
+        return re.findall(rf'^config::export ENROOT_{what}_PATH +"(/[^"]+)"$', command, re.MULTILINE)
 
 
 def make_data_folders(machines: Iterable[Node]) -> None:
@@ -70,5 +80,5 @@ def make_data_folders(machines: Iterable[Node]) -> None:
     settings = folders + "ENROOT_TEMP_PATH /tmp\nENROOT_ROOTFS_WRITABLE yes\n"
     paths = ["/var/lib/standin", *(f"/var/lib/enroot/{name}" for name in ("runtime", "cache", "data"))]
     for node in machines:
-        node.write("/etc/enroot/enroot.conf", settings)
+        node.write(f"{SETTINGS}/enroot.conf", settings)
         node.run(["install", "-d", "-m", "1777", *paths])
