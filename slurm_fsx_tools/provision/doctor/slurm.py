@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
 _GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
+_PARALLELCLUSTER = "/opt/slurm/etc/"
+"""Where ParallelCluster has slurm.conf, and others may have theirs. Source: its cookbook, slurm_install_dir."""
+
 _EFFECTS = {"slurmctld": "No job starts", "slurmd": "This node takes no jobs"}
 _DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
 
@@ -258,7 +261,7 @@ def _judge_times(context: Context, facts: Facts) -> list[Finding]:
     unkillable_s = seconds(settings, "unkillablesteptimeout")
     if unkillable_s and message_s and unkillable_s < 5 * message_s:
         found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s, least=5 * message_s, conf=conf))
-    return found
+    return _told_of_parallelcluster(found, conf)
 
 
 def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
@@ -269,7 +272,17 @@ def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
     # Contain implies Alloc, as X11 does by way of Contain.
     if not flags & {"alloc", "contain", "x11"}:
         found.append(NO_ALLOC.found(flags=text if text not in UNSET else "not set", conf=conf))
-    return [*found, SERIAL.found(conf=conf)] if "serial" in flags else found
+    if "serial" in flags:
+        found.append(SERIAL.found(conf=conf))
+    return _told_of_parallelcluster(found, conf)
+
+
+def _told_of_parallelcluster(found: list[Finding], conf: str) -> list[Finding]:
+    """Say where settings have their place on ParallelCluster, whose tools write slurm.conf."""
+    if not conf.startswith(_PARALLELCLUSTER):
+        return found
+    place = " On ParallelCluster, CustomSlurmSettings in the cluster's configuration is the place for it."
+    return [finding._replace(why=finding.why + place) for finding in found]
 
 
 def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:

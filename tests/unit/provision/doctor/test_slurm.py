@@ -101,6 +101,16 @@ def test_without_pyxis_a_task_prolog_is_the_sites_own_choice(machine: Machine) -
     assert finding.severity == NOTE
 
 
+@pytest.mark.parametrize("folder", ["/etc/slurm", "/opt/slurm/etc"])
+def test_on_parallelcluster_settings_have_another_place(machine: Machine, folder: str) -> None:
+    settings(machine, prologflags="Serial", prologepilogtimeout="65534")
+    machine.facts["slurm"]["conf"] = f"{folder}/slurm.conf"
+    found = machine.find("prolog-times", "prolog-flags")
+    assert len(found) == 3
+    for finding in found:
+        assert ("CustomSlurmSettings" in finding.why) == (folder == "/opt/slurm/etc")
+
+
 def test_no_answer_of_slurmctld_is_a_problem_and_the_file_is_read_instead(machine: Machine) -> None:
     settings(machine, reason="scontrol gave no answer within 3 s", prologflags="Serial")
     answers, flags, _ = machine.find("slurm-answers", "prolog-flags")
