@@ -24,6 +24,7 @@ GROUPS = {
     "nccl": Entry(f"{__package__}.nccl", "nccl", "NCCL on the shared file system, and what jobs get of it."),
     "plugins": Entry(f"{__package__}.plugins", "plugins", "Built-in and site plugins."),
     "setup": Entry(f"{__package__}.setup", "setup", "Set up the head node, compute nodes and Slurm's hooks."),
+    "tidy": Entry(f"{__package__}.tidy", "tidy", "Remove what jobs that have ended left on the shared file system."),
 }
 
 

@@ -23,6 +23,7 @@ LOCK_TIMEOUT_S = 60.0
 """Whoever has it switches a link or renames a folder."""
 
 LIBRARY = "lib/libnccl.so.2"
+_REMOVED = ".removed-"
 _OPEN = 0o755
 _PRIVATE = 0o700
 
@@ -182,11 +183,11 @@ def remove_version(root: str, version_id: str, ended: Collection[str] | None) ->
     if not is_version_id(version_id):
         raise InvalidVersion(f"{version_id!r} is no version's id", hint="see: slurm-fsx nccl list")
     folder = version_folder(root, version_id)
-    gone = f"{root}/{STAGING}/.removed-{version_id}"
+    gone = f"{root}/{STAGING}/{_REMOVED}{version_id}"
     with changing(root):
         if current_id(root) == version_id:
             raise VersionNotUsable(f"{version_id} is current", hint="switch first: slurm-fsx nccl use ID")
-        remove_tree(gone)
+        _clear_removed(root)
         _check_unused(root, version_id, ended)
         if not os.path.lexists(folder):
             raise VersionNotUsable(f"there is no version {version_id} in {root}", hint="see: slurm-fsx nccl list")
@@ -201,6 +202,18 @@ def remove_version(root: str, version_id: str, ended: Collection[str] | None) ->
     remove_tree(gone)
 
 
+def clear_removed(root: str) -> None:
+    """Delete what removals that were killed have left; nothing where nothing is installed.
+
+    Raises:
+        LockTimeout: others are changing versions.
+        OSError: the folder cannot be read.
+    """
+    if os.path.isdir(f"{root}/{STAGING}"):
+        with changing(root):
+            _clear_removed(root)
+
+
 @contextmanager
 def changing(root: str) -> Iterator[None]:
     """Hold the lock of those who switch and remove.
@@ -211,6 +224,13 @@ def changing(root: str) -> Iterator[None]:
     make_folders(root)
     with hold(f"{root}/{STAGING}/{LOCK}", timeout_s=LOCK_TIMEOUT_S):
         yield
+
+
+def _clear_removed(root: str) -> None:
+    # Under the lock nothing that lies there is moved back: a removal that still runs only deletes it, too.
+    for name in os.listdir(f"{root}/{STAGING}"):
+        if name.startswith(_REMOVED):
+            remove_tree(f"{root}/{STAGING}/{name}")
 
 
 def _check_unused(root: str, version_id: str, ended: Collection[str] | None) -> None:

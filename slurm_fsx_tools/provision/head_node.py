@@ -44,6 +44,9 @@ TREE = (
 )
 """Folders below the shared file system, and who writes to them: root, or everybody to his own files."""
 
+TIMERS = ("slurm-fsx-sync", "slurm-fsx-tidy")
+"""Units of systemd that a head node runs at an interval."""
+
 _START = """\
 # Configuration of slurm-fsx-tools for the whole cluster. `slurm-fsx config show` prints every key with its meaning and
 # default; put here what differs. `slurm-fsx setup head` and `slurm-fsx setup node` copy this to /etc/slurm-fsx.
@@ -118,8 +121,9 @@ def head_node_steps(
     ]
     steps.append(File(config.below_fsx("config/containers.txt"), installation.read("containers.txt"), is_start=True))
     steps.append(File(config.below_fsx(CLUSTER_CONFIG), text, is_start=True))
-    units = [installation.unit(f"slurm-fsx-sync.{kind}") for kind in ("service", "timer")]
-    steps += [*units, Service("slurm-fsx-sync.timer", watches=(units[-1].path,))]
+    for name in TIMERS:
+        units = [installation.unit(f"{name}.{kind}") for kind in ("service", "timer")]
+        steps += [*units, Service(f"{name}.timer", watches=(units[-1].path,))]
     return [*steps, *cluster_config_step(text), *slurm_steps(conf, installation, runtime)]
 
 

@@ -137,6 +137,20 @@ def test_an_image_in_use_stays_and_goes_after_the_job_has_ended(site: Site) -> N
     assert f"no image is called '{TOOLS[0]}'" in missing.stderr
 
 
+def test_a_running_job_keeps_its_mark_when_those_of_ended_ones_are_tidied_away(site: Site) -> None:
+    cluster = site.cluster
+    job = cluster.sbatch("#!/bin/sh\necho started\nsleep 300\n", f"--container-name={TOOLS[0]}")
+    cluster.wait_until(lambda: "started" in job.output, "the container running")
+    marks = mark(cluster, TOOLS[0], 4_000_000)
+    cluster.wait_until(lambda: len(os.listdir(marks)) == 2, "the marker that root leaves at step start")
+    done = cluster.run_on("head", [COMMAND, "tidy"])
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(marks) == [f"lab.{job.id}"]
+    cluster.cancel(job)
+    assert cluster.run_on("head", [COMMAND, "tidy"]).returncode == 0
+    assert os.listdir(marks) == []
+
+
 def test_a_job_of_another_cluster_holds_an_image_and_one_of_our_own_only_while_it_runs(site: Site) -> None:
     cluster = site.cluster
     name = cluster.run_on("head", ["/opt/slurm-fsx/bin/python3", "-I", "-c", CLUSTER_NAME]).stdout.strip()

@@ -8,9 +8,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
-from slurm_fsx_tools.cli.containers import containers
+from slurm_fsx_tools.cli.main import cli
 
 HOME = "/opt/slurm-fsx"
 
@@ -26,16 +27,27 @@ def units(checkout: Path) -> dict[str, configparser.ConfigParser]:
     return found
 
 
-def test_the_service_runs_a_command_of_ours_and_gives_way_to_jobs(units: dict[str, configparser.ConfigParser]) -> None:
-    service = units["slurm-fsx-cleanup.service"]["Service"]
-    program, group, command = service["ExecStart"].split()
-    assert (program, group) == (f"{HOME}/bin/slurm-fsx", "containers")
-    assert containers.get_command(None, command) is not None  # type: ignore[arg-type]
+@pytest.mark.parametrize(("unit", "words"), [("cleanup", ["containers", "cleanup"]), ("tidy", ["tidy"])])
+def test_what_cleans_up_runs_a_command_of_ours_and_gives_way_to_jobs(
+    units: dict[str, configparser.ConfigParser], unit: str, words: list[str]
+) -> None:
+    service = units[f"slurm-fsx-{unit}.service"]["Service"]
+    program, *arguments = service["ExecStart"].split()
+    assert (program, arguments) == (f"{HOME}/bin/slurm-fsx", words)
+    command: click.Command = cli
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
     assert (service["Type"], service["Nice"]) == ("oneshot", "19")
 
 
-def test_the_timer_spreads_the_nodes_over_each_day(units: dict[str, configparser.ConfigParser]) -> None:
-    timer = units["slurm-fsx-cleanup.timer"]["Timer"]
+@pytest.mark.parametrize("unit", ["cleanup", "tidy"])
+def test_it_runs_once_a_day_and_not_on_all_machines_at_once(
+    units: dict[str, configparser.ConfigParser], unit: str
+) -> None:
+    timer = units[f"slurm-fsx-{unit}.timer"]["Timer"]
     assert timer["OnCalendar"] == "daily"
     assert int(timer["RandomizedDelaySec"].rstrip("h")) >= 1
 
@@ -51,7 +63,7 @@ def test_systemd_takes_them(checkout: Path, tmp_path: Path) -> None:
     for path in (checkout / "share/systemd").iterdir():
         (tmp_path / path.name).write_text(path.read_text().replace(HOME, str(tmp_path)))
     done = subprocess.run(
-        [analyze, "verify", "--man=no", *map(str, tmp_path.glob("slurm-fsx-cleanup.*"))],
+        [analyze, "verify", "--man=no", *map(str, tmp_path.glob("slurm-fsx-*.*"))],
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
         capture_output=True,
         text=True,

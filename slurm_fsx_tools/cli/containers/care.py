@@ -25,7 +25,7 @@ from ...containers.store import Store
 from ...errors import SlurmFsxError
 from ...node.journal import printable
 from ...uses import UNUSED, Activity, forget_ended, read_uses
-from ..activity import ask_slurm
+from ..activity import ask_slurm, image_marks
 from .text import complain, explain, load_config, open_store, print_table, say_empty, size
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def prune(keep: int | None, older_than: float | None, caches: bool, yes: bool, d
         except (SlurmFsxError, OSError) as error:
             failed += 1
             click.echo(f"slurm-fsx: {file} stays: {printable(str(error))}", err=True)
-    forget_ended(store.uses, uses, activity, lambda file: os.path.lexists(store.path(file)))
+    forget_ended(store.uses, uses, activity, image_marks(store).exists)
     _say_layers(forget_old_layers(store, time.time()))
     _finish(removed, snapshot)
     raise SystemExit(1 if failed else 0)

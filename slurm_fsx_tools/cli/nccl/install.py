@@ -20,7 +20,7 @@ from ...node.journal import printable
 from ...programs import Programs, StopSign
 from ...slurm.commands import CommandClient
 from .progress import Picture, choose_reporter
-from .text import folders, forget_ended_jobs, load_config, publish_files
+from .text import folders, load_config, publish_files, sweep_marks
 
 if TYPE_CHECKING:
     from ...nccl.installs.preflight import Finding
@@ -135,7 +135,7 @@ def install_version(**how: Any) -> None:
     versions.activate(root, manifest.id)
     publish_files(root, manifest, config)
     click.echo(f"{manifest.id} is current", err=True)
-    forget_ended_jobs(root, config)
+    sweep_marks(root, config)
 
 
 def _request(how: dict[str, Any], tools: Tools, root: str, logs: str) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -14,11 +15,9 @@ from ...config.snapshot import load_snapshot
 from ...errors import SharedFsUnavailable, SlurmFsxError
 from ...nccl.conditions import Facts
 from ...nccl.installs.top_files import write_top_files
-from ...nccl.manifest import USES, version_folder
 from ...nccl.profiles import select_profile
 from ...node.journal import printable
-from ...uses import forget_ended, read_uses
-from ..activity import ask_slurm
+from ..activity import forget_ended_jobs, version_marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,11 +88,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip())
 
 
-def forget_ended_jobs(root: str, config: Config) -> None:
-    """Remove the marks of jobs that have ended: each job leaves one, and nobody else may ever look at them."""
-    try:
-        uses = read_uses(f"{root}/{USES}", time.time())
-        activity, _ = ask_slurm(config, "versions", "")
-        forget_ended(f"{root}/{USES}", uses, activity, lambda each: os.path.isdir(version_folder(root, each)))
-    except (SlurmFsxError, OSError):
-        pass  # without Slurm they stay until the next time
+def sweep_marks(root: str, config: Config) -> None:
+    """Remove the marks of jobs that have ended, by the way: without Slurm they stay until the next time."""
+    with contextlib.suppress(SlurmFsxError, OSError):
+        forget_ended_jobs(config, "versions", version_marks(root))

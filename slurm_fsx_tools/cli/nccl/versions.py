@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import click
@@ -11,11 +10,11 @@ import click
 from ...errors import SlurmFsxError
 from ...nccl import versions
 from ...nccl.installs.installing import discard_unfinished, unfinished
-from ...nccl.manifest import USES, version_folder
+from ...nccl.manifest import USES
 from ...node.journal import printable
 from ...uses import UNUSED, Activity, forget_ended, read_uses
-from ..activity import ask_slurm
-from .text import check_may_change, date, folders, forget_ended_jobs, load_config, print_table, publish_files
+from ..activity import ask_slurm, version_marks
+from .text import check_may_change, date, folders, load_config, print_table, publish_files, sweep_marks
 
 _prefix = click.option("--prefix", metavar="FOLDER", help="Where the nccl folder is; fsx.root of the configuration.")
 
@@ -91,7 +90,7 @@ def use(version_id: str, prefix: str | None, force: bool) -> None:
     if manifest is not None:
         publish_files(root, manifest, config)
     click.echo(f"{version_id} is current" + (f"; before: {before}" if before not in ("", version_id) else ""), err=True)
-    forget_ended_jobs(root, config)
+    sweep_marks(root, config)
 
 
 @click.command()
@@ -129,5 +128,5 @@ def remove(ids: tuple[str, ...], prefix: str | None, force: bool) -> None:
             click.echo(f"slurm-fsx: {printable(version_id)} stays: {printable(str(error))}", err=True)
     if not force:
         others = {each: use for each, use in uses.items() if each not in ids}
-        forget_ended(f"{root}/{USES}", others, activity, lambda each: os.path.isdir(version_folder(root, each)))
+        forget_ended(f"{root}/{USES}", others, activity, version_marks(root).exists)
     raise SystemExit(1 if failed else 0)

@@ -32,7 +32,7 @@ SLURM = "/opt/slurm/etc"
 OF_HEAD = {
     f"{SLURM}/plugstack.conf.d/00-slurm-fsx-before.conf",
     f"{SLURM}/plugstack.conf.d/zz-slurm-fsx-after.conf",
-    *("/etc/systemd/system/slurm-fsx-sync.service", "/etc/systemd/system/slurm-fsx-sync.timer"),
+    *(f"/etc/systemd/system/slurm-fsx-{name}.{kind}" for name in ("sync", "tidy") for kind in ("service", "timer")),
     *("/fsx/config/containers.txt", "/fsx/config/config.yaml", "/etc/slurm-fsx/config.yaml"),
 }
 OF_NODE = {
