@@ -22,6 +22,11 @@ class SlurmFsxError(Exception):
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
+def in_words(error: BaseException) -> str:
+    """Say what an error says, with its kind where it is none of ours: ``'name'`` alone says nothing."""
+    return str(error) if isinstance(error, SlurmFsxError) else f"{type(error).__name__}: {error}"
+
+
 class ConfigError(SlurmFsxError):
     """A configuration that cannot be used."""
 

@@ -1,10 +1,7 @@
 #!/bin/bash
-# OnNodeConfigured of the head node: puts slurm-fsx-tools there, and sets up /fsx and Slurm's hooks.
-#
-#   head.sh s3://amzn-s3-my-bucket/slurm-fsx/slurm-fsx.tar.gz [OPTION ...]
-#
-# The archive may also be a path, below /fsx say. OPTIONs are those of `slurm-fsx setup head`: --no-prometheus where no
-# Prometheus is wanted, or Ubuntu's packages cannot be reached.
+# OnNodeConfigured of the head node: puts slurm-fsx-tools there, and sets up /fsx and Slurm's hooks. Args: the archive, as
+# s3://BUCKET/slurm-fsx/slurm-fsx.tar.gz or a path, below /fsx say; then options of `slurm-fsx setup head`:
+# --no-prometheus where no Prometheus is wanted, or Ubuntu's packages cannot be reached.
 set -eu
 fail() {
 	echo "head.sh: $1" >&2

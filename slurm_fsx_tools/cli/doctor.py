@@ -19,7 +19,7 @@ from ..provision.doctor.checks import CHECKS, PROBES, choose
 from ..provision.doctor.engine import diagnose
 from ..provision.doctor.findings import EXIT_CODES, Context, worst
 from ..provision.doctor.fixing import fix, judge
-from ..provision.doctor.nodes import Folded
+from ..provision.doctor.nodes import Folded, FoldedFix
 from ..provision.doctor.page import format_page
 from ..provision.doctor.report import as_document, format_fixes, format_text
 from ..version import described
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..provision.doctor.findings import Check, Facts, Finding
-    from ..provision.doctor.fixing import Fixed
 
 _NODE_S = 30.0
 _SLURM_S = 8.0
@@ -68,22 +67,23 @@ def doctor(
         return
     begun_s = time.monotonic()
     checks = choose(names)
-    fixes: list[Fixed] = []
+    fixes: list[FoldedFix] = []
     context = _context()
     if node_set is not None:
         if is_live:
             raise click.UsageError("--live and --node exclude each other")
-        found = _ask_nodes(context, node_set, by, [*names, *(["--fix"] if is_fixing else [])])
+        found, fixes = _ask_nodes(context, node_set, by, [*names, *(["--fix"] if is_fixing else [])])
     else:
         findings, facts = _diagnose(checks, context, is_live, line)
         if is_fixing:
-            fixes = fix(findings, context.home)
-            if fixes:
+            done = fix(findings, context.home)
+            if done:
                 findings, facts = _diagnose(checks, context, is_live, line)
-                fixes = judge(fixes, findings)
+                fixes = [FoldedFix(each, [context.node]) for each in judge(done, findings)]
         if line:
             known = nodes.identity(described(), facts)
-            click.echo(nodes.format_line(context.node, findings, known, time.time()))
+            ran = [each for each, _ in fixes]
+            click.echo(nodes.format_line(context.node, findings, known, time.time(), ran))
             return
         found = [Folded(finding, [context.node]) for finding in findings]
     elapsed_s = time.monotonic() - begun_s
@@ -123,7 +123,9 @@ def _diagnose(
     return findings, facts
 
 
-def _ask_nodes(context: Context, node_set: str, by: str | None, arguments: Sequence[str]) -> list[Folded]:
+def _ask_nodes(
+    context: Context, node_set: str, by: str | None, arguments: Sequence[str]
+) -> tuple[list[Folded], list[FoldedFix]]:
     from ..provision.rollout import roll_out
     from .nccl.apply import choose_nodes, make_transport
 
@@ -132,17 +134,28 @@ def _ask_nodes(context: Context, node_set: str, by: str | None, arguments: Seque
     reports: list[nodes.NodeReport] = []
     command = [f"{context.home}/bin/slurm-fsx", "doctor", "--line", *arguments]
     results = roll_out(chosen, command, transport, nodes.reader(reports, time.time), lambda _: None)
-    return nodes.combine(reports, results)
+    return nodes.combine(reports, results, transport.name), nodes.combine_fixes(reports, results)
 
 
-def _print(found: Sequence[Folded], fixes: Sequence[Fixed], checks: int, elapsed_s: float, many: bool) -> None:
+def _print(found: Sequence[Folded], fixes: Sequence[FoldedFix], checks: int, elapsed_s: float, many: bool) -> None:
     width = min(_WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else _WIDEST
-    for text in format_fixes(fixes, _paint):
+    for text in format_fixes(fixes, _paint, many):
         click.echo(text)
     if fixes:
         click.echo()
-    once = {check.name for check in CHECKS if check.is_of_cluster}
-    click.echo(format_text(found, checks=checks, elapsed_s=elapsed_s, width=width, many=many, paint=_paint, once=once))
+    click.echo(
+        format_text(
+            found,
+            checks=checks,
+            elapsed_s=elapsed_s,
+            width=width,
+            many=many,
+            paint=_paint,
+            once={check.name for check in CHECKS if check.is_of_cluster},
+            here={extra.name for extra in nodes.EXTRAS},
+            always={live.EXTRA.name},
+        )
+    )
 
 
 def _paint(text: str, colour: str) -> str:

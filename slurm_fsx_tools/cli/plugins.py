@@ -13,6 +13,7 @@ from rich.table import Table
 from .. import hookspecs
 from ..config.origin import config_path
 from ..config.snapshot import load_snapshot
+from ..errors import in_words
 from ..plugins import HOOK_PREFIX, load_plugins
 from .lazy import Group
 
@@ -35,7 +36,7 @@ def list_plugins(as_json: bool) -> None:
     """
     failures: list[str] = []
     snapshot = load_snapshot(config_path(os.environ))
-    active = load_plugins(snapshot, lambda what, error: failures.append(f"{what}: {error}"))
+    active = load_plugins(snapshot, lambda what, error: failures.append(f"{what}: {in_words(error)}"))
     hooks = {
         name: [implementation.plugin for implementation in active.implementations(name)]
         for name in vars(hookspecs)

@@ -82,7 +82,7 @@ class Manifest(NamedTuple):
                 raise ValueError
             manifest = cls(**document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            hint = "install that version again: slurm-fsx nccl install"
+            hint = "install that version again: slurm-fsx nccl install --anew"
             raise InvalidManifest(f"{path} is no manifest of this software", hint=hint) from error
         if not is_version_id(manifest.id):
             raise InvalidManifest(f"{path} names the version {manifest.id!r}", hint="install that version again")

@@ -32,7 +32,8 @@ PLUGINS = ("libnccl-net-ofi.so", "libnccl-net.so")
 LIMIT_S = 20.0
 """How long a program that loads a library may take: from a cold shared file system, hundreds of megabytes."""
 
-_AGAIN = "install this version again: slurm-fsx nccl install"
+AGAIN = "install this version again: slurm-fsx nccl install --anew, with the options that it was installed with"
+"""What to do about a version that is damaged: without --anew, an install is content with what is there."""
 
 
 class Finding(NamedTuple):
@@ -63,14 +64,14 @@ def check_files(root: str, version_id: str, limit_s: float = LIMIT_S) -> list[Fi
         manifest = Manifest.parse(read_trusted(f"{folder}/{FILE}"), f"{folder}/{FILE}")
     except FileNotFoundError:
         why = "it is written last: without it the installation was interrupted, or somebody removed it"
-        return [Finding("manifest", FAILED, f"{folder}/{FILE} is missing", why, _AGAIN)]
+        return [Finding("manifest", FAILED, f"{folder}/{FILE} is missing", why, AGAIN)]
     except (SlurmFsxError, OSError) as error:
-        return [Finding("manifest", FAILED, str(error), "nothing else says what should be there", _AGAIN)]
+        return [Finding("manifest", FAILED, str(error), "nothing else says what should be there", AGAIN)]
     findings = [_check_manifest(manifest, version_id)]
     libraries, missing = _files(folder, manifest)
     if missing:
         why = "the manifest says that they were installed"
-        findings.append(Finding("files", FAILED, f"missing: {', '.join(missing)}", why, _AGAIN))
+        findings.append(Finding("files", FAILED, f"missing: {', '.join(missing)}", why, AGAIN))
     else:
         findings.append(Finding("files", OK, f"{len(libraries)} libraries and programs, nccl.h"))
     strange = _find_strange_owner([folder, *(os.path.dirname(path) for path in libraries), *libraries])
@@ -98,7 +99,7 @@ def libraries_to_load(root: str, version_id: str) -> list[str]:
 def _check_manifest(manifest: Manifest, version_id: str) -> Finding:
     if manifest.id != version_id:
         why = "the folder was renamed or copied: what it holds may be anything"
-        return Finding("manifest", FAILED, f"it is that of {manifest.id}", why, _AGAIN)
+        return Finding("manifest", FAILED, f"it is that of {manifest.id}", why, AGAIN)
     parts = [f"NCCL {manifest.nccl}"]
     parts += [f"plugin {manifest.ofi}"] if manifest.ofi else []
     parts += [f"CUDA {manifest.cuda}"] if manifest.cuda else []
@@ -152,11 +153,11 @@ def _check_version(folder: str, manifest: Manifest, limit_s: float) -> Finding:
     try:
         version = library_version(path, limit_s)
     except LibraryUnusable as error:
-        return Finding("version", FAILED, error.message, "no job can load it either", _AGAIN)
+        return Finding("version", FAILED, error.message, "no job can load it either", AGAIN)
     wanted = manifest.nccl.lstrip("v").partition("-")[0]
     if version != wanted:
         why = "jobs get another version than its name says; plugin and profile were chosen for that one"
-        return Finding("version", FAILED, f"the library says {version}, the manifest {wanted}", why, _AGAIN)
+        return Finding("version", FAILED, f"the library says {version}, the manifest {wanted}", why, AGAIN)
     return Finding("version", OK, f"the library says {version}")
 
 
@@ -164,7 +165,7 @@ def _check_linkage(path: str, search_path: str, limit_s: float) -> Finding:
     check = f"linkage of {os.path.basename(path)}"
     done = _run(["ldd", path], limit_s, {"LD_LIBRARY_PATH": search_path})
     if done is None:
-        return Finding(check, FAILED, f"ldd {path} gave no answer in {limit_s:g} s", "it hangs when loaded", _AGAIN)
+        return Finding(check, FAILED, f"ldd {path} gave no answer in {limit_s:g} s", "it hangs when loaded", AGAIN)
     return judge_linkage(check, path, done.stdout + done.stderr, done.returncode)
 
 
@@ -188,7 +189,7 @@ def judge_linkage(check: str, path: str, output: str, code: int) -> Finding:
         why = "a library that it needs is there, but of another version"
         return Finding(check, FAILED, detail, why, "use an image, or an installation, whose versions fit together")
     if code:
-        return Finding(check, FAILED, f"{path}: {_last(output) or f'ended with {code}'}", "it cannot be loaded", _AGAIN)
+        return Finding(check, FAILED, f"{path}: {_last(output) or f'ended with {code}'}", "it cannot be loaded", AGAIN)
     return Finding(check, OK, "nothing is missing")
 
 

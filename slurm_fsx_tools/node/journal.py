@@ -6,7 +6,7 @@ import os
 import syslog
 import time
 
-from ..errors import SlurmFsxError
+from ..errors import in_words
 from ..files import remove
 
 LONGEST_LINE = 1000
@@ -40,8 +40,7 @@ class Journal:
     def failure(self, what: str, error: BaseException) -> None:
         """Say that something of ours failed, and that the job goes on without it."""
         self.failures += 1
-        kind = "" if isinstance(error, SlurmFsxError) else f"{type(error).__name__}: "
-        self.warning(f"{what} failed, the job goes on without it: {kind}{error}")
+        self.warning(f"{what} failed, the job goes on without it: {in_words(error)}")
 
     def end(self) -> None:
         """Remove the job's own log; what is said from now on is in syslog alone."""

@@ -12,7 +12,7 @@ from .slurm_conf import matching
 from .steps import File, Folder, Service, Withheld
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from .steps import Step
 
@@ -99,9 +99,9 @@ def remove_metrics(folder: str, wanted: Callable[[str], bool]) -> None:
         os.close(fd)
 
 
-def find_unit(below: str = "") -> tuple[str, str]:
-    """Give node_exporter's unit and the path of its file, both empty where it has none."""
-    for unit in UNITS:
+def find_unit(below: str = "", units: Sequence[str] = UNITS) -> tuple[str, str]:
+    """Give the first unit that is there, node_exporter's unless told, and its file's path; both empty without any."""
+    for unit in units:
         for place in UNIT_FOLDERS:
             if os.path.isfile(f"{below}{place}/{unit}"):
                 return unit, f"{place}/{unit}"

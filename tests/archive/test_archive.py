@@ -109,6 +109,13 @@ def test_a_python_that_is_too_old_is_told(first: Unpacked, prefix: Path, tmp_pat
     assert not prefix.is_symlink()
 
 
+def test_a_prefix_below_a_folder_that_is_not_there_is_told_by_that_folder(first: Unpacked, tmp_path: Path) -> None:
+    done = first.install(tmp_path / "none/slurm-fsx")
+    assert done.returncode == 1
+    assert f"there is no folder {tmp_path}/none" in done.stderr
+    assert f"mkdir -p {tmp_path}/none" in done.stderr
+
+
 def test_a_slurm_that_it_has_no_plugin_for_is_told(
     first: Unpacked, prefix: Path, tmp_path: Path, running: Callable[[Path], str]
 ) -> None:
@@ -141,3 +148,26 @@ def test_a_plugin_that_needs_a_newer_system_is_told(first: Unpacked, prefix: Pat
     done = other.install(prefix)
     assert done.returncode == 1
     assert "the SPANK plugin cannot be loaded here" in done.stderr
+
+
+def test_a_site_package_is_installed_as_the_page_says(
+    installed: Path, tmp_path: Path, checkout: Path, run: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    package = tmp_path / "site-policy"
+    package.mkdir()
+    hook = (
+        "from slurm_fsx_tools import hookimpl\n\n\n@hookimpl\ndef slurm_fsx_job_env(env):\n    env.default('A', '1')\n"
+    )
+    (package / "site_policy.py").write_text(hook)
+    entry = "[options.entry_points]\nslurm_fsx =\n    site_policy = site_policy\n"
+    (package / "setup.cfg").write_text(f"[metadata]\nname = site-policy\n[options]\npy_modules = site_policy\n{entry}")
+    (package / "setup.py").write_text("from setuptools import setup\n\nsetup()\n")
+    page = (checkout / "docs/plugins.md").read_text()
+    (line,) = [line for line in page.splitlines() if line.startswith("# python3 -m pip install ")]
+    words = line.replace("/opt/slurm-fsx", str(installed)).split()[2:]
+    # Setuptools from here: the lab's machines need reach nobody.
+    command = [sys.executable, *words[:-1], "--no-build-isolation", "--no-index", "--quiet", words[-1]]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    listed = run(installed, "plugins", "list")
+    assert listed.returncode == 0, listed.stderr
+    assert "slurm_fsx_job_env            nccl, site_policy" in listed.stdout

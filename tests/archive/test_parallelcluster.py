@@ -55,6 +55,11 @@ def test_the_cluster_configuration_runs_these_scripts_in_their_order(checkout: P
     assert scripts == {"pyxis.sh"}
 
 
+def test_each_script_is_short_enough_to_be_read_before_it_is_used(checkout: Path) -> None:
+    for script in (checkout / "examples/parallelcluster").glob("*.sh"):
+        assert len(script.read_text().splitlines()) < 30, script.name
+
+
 class Machines:
     """A head node and a compute node; /opt/slurm and /fsx are the head node's, and both have them."""
 

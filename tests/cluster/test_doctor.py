@@ -28,6 +28,9 @@ POOR = {
 """What may be wrong with a lab: no Prometheus runs, its disks are small, its clock and /fsx are the host's."""
 
 
+STACK = ("plugstack", "container-scope")
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, installation: Path, checkout: Path) -> Iterator[Site]:
     """A cluster in order: our plugin around a stand-in for Pyxis, and all that set-up puts in place."""
@@ -140,6 +143,24 @@ def test_lines_of_plugstack_in_the_wrong_order_are_a_problem(site: Site) -> None
     assert set(wrong(doctor(site, "n1", "plugstack", "container-scope"))) == {"container-scope"}
 
 
+def test_wrong_lines_of_plugstack_are_mended_by_the_command_that_is_printed(site: Site) -> None:
+    before, pyxis, after = plugstack("standin")
+    required = [before.replace("optional", "required"), pyxis, after]
+    other_scope = [before, pyxis.replace("container_scope=job", "container_scope=global"), after]
+    try:
+        for lines in (required, other_scope, [pyxis]):
+            site.cluster.set_plugstack(lines)
+            found = [each for each in doctor(site, "n1", *STACK)["findings"] if each["severity"] == "problem"]
+            assert {each["command"] for each in found} == {"slurm-fsx setup node"}
+            done = site.cluster.run_on("n1", [COMMAND, *found[0]["command"].split()[1:]])
+            assert done.returncode == 0, done.stderr
+            assert wrong(doctor(site, "n1", *STACK)) == {}
+            site.cluster.run_on("n1", [COMMAND, "setup", "uninstall"])
+    finally:
+        site.cluster.run_on("n1", [COMMAND, "setup", "uninstall"])
+        assert site.cluster.run_on("n1", [COMMAND, "nccl", "apply-here"]).returncode == 0
+
+
 def test_a_task_prolog_with_pyxis_is_a_problem(site: Site) -> None:
     set_slurm(site, "TaskProlog=/etc/slurm/task_prolog")
     assert set(wrong(doctor(site, "n1", "task-prolog"))) == {"task-prolog"}
@@ -193,6 +214,20 @@ def test_an_open_folder_is_fixed_by_the_command_that_is_printed(site: Site) -> N
     assert folder.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.parametrize("user", ["root", "ada"])
+def test_an_image_that_users_cannot_read_is_to_be_opened_and_not_removed(site: Site, user: str) -> None:
+    image = site.cluster.fsx / "containers/nvcr.io_nvidia_nemo-24.01.sqsh"
+    image.chmod(0o600)
+    try:
+        (finding,) = [each for each in doctor(site, "n1", "images", user=user)["findings"] if each["check"] == "images"]
+        assert finding["command"] == "chmod a+r /fsx/containers/nvcr.io_nvidia_nemo-24.01.sqsh"
+        done = site.cluster.run_on("n1", ["sh", "-c", finding["command"]])
+        assert done.returncode == 0
+        assert wrong(doctor(site, "n1", "images", user=user)) == {}
+    finally:
+        image.chmod(0o644)
+
+
 def test_a_session_without_nccl_is_fixed(site: Site) -> None:
     profile = site.cluster.nodes["n2"].path("/etc/profile.d/nccl-shared.sh")
     profile.unlink()
@@ -216,6 +251,8 @@ def test_many_nodes_are_told_together_and_compared(site: Site) -> None:
     site.cluster.nodes["n2"].path("/etc/slurm-fsx/config.yaml").unlink()
     fixed = doctor(site, "head", "--node", "n2", "--fix", "nccl-reach")
     assert "nccl-reach" not in wrong(fixed)
+    (fix,) = fixed["fixes"]
+    assert (fix["command"], fix["is_done"], fix["nodes"]) == ("slurm-fsx nccl apply-here", True, ["n2"])
 
 
 def test_a_node_with_another_build_is_named(site: Site) -> None:
@@ -269,7 +306,13 @@ def test_nodes_that_cannot_be_asked_are_named(site: Site) -> None:
 
 
 def test_a_live_job_shows_whether_tasks_get_nccl(site: Site) -> None:
-    assert wrong(doctor(site, "head", "--live", "fsx-answers")) == {}
+    document = doctor(site, "head", "--live", "fsx-answers")
+    assert wrong(document) == {}
+    (told,) = [each["finding"] for each in document["findings"] if each["check"] == "job-environment"]
+    assert told.startswith("A job ran on n")
+    text = site.cluster.run_on("head", [COMMAND, "doctor", "--live", "fsx-answers"]).stdout.splitlines()
+    assert text[0].startswith("ok       A job ran on n")
+    assert text[-1].startswith("all is well (1 check in ")
     site.cluster.set_plugstack([])
     document = doctor(site, "head", "--live", "fsx-answers", user="ada")
     assert document["code"] == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,11 +39,22 @@ _DRAWN_BEFORE = 5
 _LIMIT_S = 600.0
 
 
+class NodeCount(click.IntRange):
+    """A number of nodes; other commands' --nodes takes a set of them."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the number; where a set of nodes is given, say which option takes it."""
+        if isinstance(value, str) and not value.lstrip("+-").isdigit():
+            self.fail(f"{value!r} is no number; for certain nodes write --nodelist {shlex.quote(value)}", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command()
 @click.argument("version_id", required=False, metavar="[ID]")
-@click.option(
-    "--nodes", "count", type=click.IntRange(1), default=2, show_default=True, metavar="N", help="How many nodes."
-)
+@click.option("--nodes", "count", type=NodeCount(), default=2, show_default=True, metavar="N", help="How many nodes.")
 @click.option("--nodelist", metavar="NODESET", help="These nodes, as n[1-3,7].")
 @click.option("--partition", default="", metavar="NAME", help="Slurm's partition; the nodes' own unless given.")
 @click.option(

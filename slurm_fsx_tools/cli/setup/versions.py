@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 
 import click
 
@@ -87,5 +88,8 @@ def _tell(done: versions.Switch, prefix: str) -> None:
 def _check_may_change(prefix: str) -> None:
     if not os.path.isabs(prefix) or os.path.normpath(prefix) != prefix or prefix.count("/") < 2:
         raise SlurmFsxError(f"{prefix!r} is no absolute path below a folder", hint=f"write --prefix={HOME}")
-    if not os.access(os.path.dirname(prefix), os.W_OK):
-        raise SlurmFsxError(f"{os.path.dirname(prefix)} cannot be written to", hint="run it as root")
+    folder = os.path.dirname(prefix)
+    if not os.path.isdir(folder):
+        raise SlurmFsxError(f"there is no folder {folder}", hint=f"make it: mkdir -p {shlex.quote(folder)}")
+    if not os.access(folder, os.W_OK):
+        raise SlurmFsxError(f"{folder} cannot be written to", hint="run it as root")

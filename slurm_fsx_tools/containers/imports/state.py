@@ -79,7 +79,7 @@ class StateFile:
     def __init__(
         self, store: Store, file: str, uri: str, report: Callable[[Progress], None], clock: Callable[[], float]
     ) -> None:
-        self._path = f"{store.imports}/{file}{SUFFIX}"
+        self._path = state_path(store, file)
         self._report = report
         self._clock = clock
         self._state = ImportState(file, uri, os.uname().nodename, os.getpid(), "", 0, 0, clock(), 0.0, "")
@@ -106,6 +106,11 @@ class StateFile:
             pass  # nobody's image depends on it
 
 
+def state_path(store: Store, file: str) -> str:
+    """Give the file that tells of an image's last import."""
+    return f"{store.imports}/{file}{SUFFIX}"
+
+
 def read_states(store: Store) -> list[ImportState]:
     """Give the last import of each image, by the image's name; one whose owner died is shown so.
 
@@ -124,7 +129,7 @@ def read_states(store: Store) -> list[ImportState]:
 
 def _read(store: Store, file: str) -> ImportState | None:
     try:
-        state = ImportState(**json.loads(read_trusted(f"{store.imports}/{file}{SUFFIX}")))
+        state = ImportState(**json.loads(read_trusted(state_path(store, file))))
     except (OSError, SlurmFsxError, ValueError, TypeError):
         return None
     if state.is_under_way and not _has_owner(store, file):
@@ -138,7 +143,7 @@ def _read(store: Store, file: str) -> ImportState | None:
 
 def _read_again(store: Store, file: str) -> ImportState | None:
     try:
-        return ImportState(**json.loads(read_trusted(f"{store.imports}/{file}{SUFFIX}")))
+        return ImportState(**json.loads(read_trusted(state_path(store, file))))
     except (OSError, SlurmFsxError, ValueError, TypeError):
         return None
 
@@ -162,4 +167,4 @@ def _has_owner(store: Store, file: str) -> bool:
 
 def forget_state(store: Store, file: str) -> None:
     """Remove what is known of the last import of an image that is gone; its lock is ours."""
-    remove(f"{store.imports}/{file}{SUFFIX}")
+    remove(state_path(store, file))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import SlurmUnavailable
 from ...programs import find_program
 from ...slurm import commands
-from ..mounts import Mount, read_mounts
+from ..mounts import Mount, mount_of, read_mounts
 from ..plugstack import Plugstack, read_plugstack
 from ..slurm_conf import CACHES, PLACES, read_slurm_conf
 from .engine import ROLES
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..slurm_conf import SlurmConf
-    from .findings import Context, Facts
+    from .findings import Context, Facts, Finding
 
 DAEMONS = {HEAD: "slurmctld", COMPUTE: "slurmd"}
 UNSET = ("65534", "4294967294", "(null)", "")
@@ -91,6 +91,25 @@ def mounts(facts: Facts) -> list[Mount]:
 def plugstack(facts: Facts) -> Plugstack:
     """Give the lines of plugstack.conf among the facts."""
     return Plugstack.of(*facts["plugstack"])
+
+
+def is_configless(facts: Facts) -> bool:
+    """Whether slurmctld hands Slurm's files out."""
+    return "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
+
+
+def is_of_head(path: str, facts: Facts) -> bool:
+    """Whether one of Slurm's files is the head node's: nodes get it from there, or see it there."""
+    mount = mount_of(path, mounts(facts))
+    is_handed_out = is_configless(facts) and path.startswith(f"{os.path.dirname(facts['slurm']['conf'])}/")
+    return is_handed_out or (mount is not None and mount.is_shared)
+
+
+def told_where(finding: Finding, path: str, facts: Facts) -> Finding:
+    """Say of a finding about one of Slurm's files that its command is for the head node, where this is another."""
+    if HEAD in facts[ROLES] or not is_of_head(path, facts):
+        return finding
+    return finding._replace(why=f"{finding.why} It is the head node's file: run the command there.")
 
 
 def installer() -> list[str]:

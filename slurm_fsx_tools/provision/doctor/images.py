@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from typing import TYPE_CHECKING, Any
 
 from ...containers.care.verifying import verify
 from ...containers.catalogue import Catalogue
-from ...containers.imports.state import DIED, FAILED, read_states
+from ...containers.imports.state import DIED, FAILED, read_states, state_path
 from ...containers.index import index_path, read_index
 from ...containers.listing import list_images
 from ...containers.resolution import resolve
@@ -41,6 +42,12 @@ DAMAGED = Trouble(
     "slurm-fsx containers remove {file}",
 )
 DAMAGED_IMPORT = DAMAGED._replace(command="slurm-fsx containers remove {file} && slurm-fsx containers import {uri}")
+CLOSED = Trouble(
+    WARNING,
+    "{path} can be read by its owner alone (mode {mode}).",
+    "Jobs of all others that name it get an older version, or none: container not found.",
+    "chmod a+r {path}",
+)
 NO_ALIAS = Trouble(
     PROBLEM,
     "The alias {name} means {uri}, and there is no such image.",
@@ -57,7 +64,8 @@ NO_INDEX = Trouble(
 IMPORT_FAILED = Trouble(
     WARNING,
     "The download of {file} failed: {text}.",
-    "Jobs that name it do not find it. See {fsx}/logs/container-downloads, or slurm-fsx containers status.",
+    "Jobs that name it do not find it. See {fsx}/logs/container-downloads, or slurm-fsx containers status. Where "
+    "nobody wants it any more: rm {state}.",
     "slurm-fsx containers import {uri}",
 )
 IMPORT_DENIED = IMPORT_FAILED._replace(
@@ -67,7 +75,7 @@ IMPORT_DENIED = IMPORT_FAILED._replace(
 )
 IMPORT_DIED = IMPORT_FAILED._replace(
     text="The process that was bringing {file} has ended half-way, on {host}.",
-    why="The image is not there; the same command goes on where it ended.",
+    why="The image is not there; the same command goes on where it ended. Where nobody wants it any more: rm {state}.",
 )
 
 
@@ -75,10 +83,12 @@ def _gather(context: Context, facts: Facts) -> Any:
     store = Store(context.config.below_fsx("containers"))
     begun_s = time.monotonic()
     if not os.path.isdir(store.folder):
-        return {"images": 0, "looked": 0, "damaged": [], "aliases": [], "index": "missing"}
+        return {"images": 0, "looked": 0, "damaged": [], "closed": [], "aliases": [], "index": "missing"}
     listing = list_images(store, context.config, context.now_s)
     catalogue = Catalogue(store.folder)
-    damaged = [[each.file, each.reason, ""] for each in listing.rejects]
+    unreadable = {each.file for each in listing.rejects if not os.access(store.path(each.file), os.R_OK)}
+    damaged = [[each.file, each.reason, ""] for each in listing.rejects if each.file not in unreadable]
+    closed = [each for file in sorted(unreadable) for each in _closed(store.path(file))]
     looked = 0
     for image in sorted(listing.images, key=lambda each: -each.modified_s):
         left_s = _LOOK_S - (time.monotonic() - begun_s)
@@ -86,15 +96,26 @@ def _gather(context: Context, facts: Facts) -> Any:
             break
         seen = verify(image.stem, store, catalogue, True, lambda _: None, limit_s=left_s)
         looked += 1
+        closed += _closed(image.path)
         if seen is not None and seen.problem:
             damaged.append([seen.file, seen.problem, seen.record.uri if seen.record else ""])
     return {
         "images": len(listing.images),
         "looked": looked,
         "damaged": damaged,
+        "closed": closed,
         "aliases": list(_dead_aliases(context, catalogue)),
         "index": _index_state(store.folder, context.config.policy),
     }
+
+
+def _closed(path: str) -> list[list[str]]:
+    """Give an image that its owner alone may read, with its mode; one that is a group's was meant for that group."""
+    try:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return []
+    return [] if mode & (stat.S_IRGRP | stat.S_IROTH) else [[path, f"{mode:04o}"]]
 
 
 def _dead_aliases(context: Context, catalogue: Catalogue) -> Iterable[list[str]]:
@@ -122,7 +143,10 @@ def _index_state(folder: str, policy: str) -> str:
 def _gather_imports(context: Context, facts: Facts) -> Any:
     store = Store(context.config.below_fsx("containers"))
     return [
-        {"file": each.file, "uri": each.uri, "host": each.host, "phase": each.phase, "text": each.text}
+        {
+            **{"file": each.file, "uri": each.uri, "host": each.host, "phase": each.phase, "text": each.text},
+            "state": state_path(store, each.file),
+        }
         for each in read_states(store)
         if each.phase in (FAILED, DIED)
         and context.now_s - each.updated_s < _RECENT_S
@@ -133,9 +157,9 @@ def _gather_imports(context: Context, facts: Facts) -> Any:
 def _judge_images(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["images"]
     folder, fsx = context.config.below_fsx("containers"), context.config["fsx.root"]
-    if not seen["images"] and not seen["damaged"]:
+    if not seen["images"] and not seen["damaged"] and not seen["closed"]:
         return [NO_IMAGES.found(folder=folder, fsx=fsx)]
-    found = []
+    found = [CLOSED.found(path=path, mode=mode) for path, mode in seen["closed"]]
     for file, problem, uri in seen["damaged"]:
         trouble = DAMAGED_IMPORT if uri else DAMAGED
         found.append(trouble.found(path=f"{folder}/{file}", file=file, problem=problem, uri=uri))
@@ -170,7 +194,7 @@ CHECKS = (
         "images are there, readable and whole (the newest ones, as far as time allows; containers verify does all)",
         ("images",),
         _judge_images,
-        (NO_IMAGES, DAMAGED, DAMAGED_IMPORT),
+        (NO_IMAGES, DAMAGED, DAMAGED_IMPORT, CLOSED),
         is_of_cluster=True,
     ),
     Check(

@@ -94,6 +94,8 @@ def judge(context: Context, facts: Facts, environment: dict[str, str]) -> list[F
         return [SWITCHED_OFF.found()]
     text = environment.get("LD_LIBRARY_PATH", "")
     entries = [entry.rstrip("/") for entry in text.split(":")]
-    if not any(folder in entries for folder in nccl["library_folders"]):
+    found = next((folder for folder in nccl["library_folders"] if folder in entries), "")
+    if not found:
         return [NO_LIBRARIES.found(path=text or "not set")]
-    return [Finding("", OK, "A job ran, and its task got the shared NCCL.")]
+    node = environment.get("SLURMD_NODENAME", "a node")
+    return [Finding("", OK, printable(f"A job ran on {node}, and its LD_LIBRARY_PATH leads to {found}."))]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
 from ...files import read_trusted
-from ...monitoring.exporters import answering, node_exporters
+from ...monitoring.exporters import DCGM, NODE, answering, node_exporters
 from ...monitoring.metrics_file import SUFFIX
 from ...monitoring.on_head.head_metrics import HEAD as HEAD_FILE
 from ...monitoring.on_head.head_metrics import SYNC
@@ -20,7 +20,7 @@ from ...monitoring.prometheus.query import PrometheusClient
 from ...monitoring.targets import FOLDER
 from ...node_sets import fold
 from ...programs import find_program
-from ..node_exporter import DEBIAN, find_unit
+from ..node_exporter import UNITS, find_unit
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _HEALTH = "slurm_fsx_health.prom"
 _SLOW_SHARE = 0.5
 """Of prolog.deadline: at that rate, a busy day brings prologs that are cut off. The figure is ours."""
 
-_OFTEN_SHARE = 0.01
+_OFTEN_SHARE, _OFTEN_LEAST = 0.01, 3
 """Of the jobs that went on without something: more than bad luck now and then. Ours as well."""
 
 _WORSE_TIMES = 2.0
@@ -47,6 +47,7 @@ _WORSE_S = 0.5
 _QUANTILE = f"histogram_quantile(0.95, sum(rate({_DURATION}_bucket%s)) by (le))"
 _SPANS = ("[1h]", "[1d] offset 1h")
 _DOWN = 'up{exporter!="",node!=""} == 0'
+_UNITS = {NODE: UNITS, DCGM: ("dcgm-exporter.service", "nvidia-dcgm-exporter.service")}
 _SYNC_MINUTES = 15
 """How long a sync, which comes once a minute, may be away."""
 
@@ -56,6 +57,12 @@ SILENT = Trouble(
     "Prometheus shows nothing of this node, and no job's metrics from here.",
     "systemctl restart {unit}",
 )
+NO_UNIT = SILENT._replace(
+    why="Prometheus shows nothing of this node, and no job's metrics from here; nothing is installed here that systemd "
+    "would start as {exporter}. Install it, or set monitoring.enabled to false where nobody wants metrics.",
+    command="",
+)
+NO_PACKAGE = NO_UNIT._replace(command="apt-get install prometheus-node-exporter")
 DUPLICATE = Trouble(
     PROBLEM,
     "dcgm-exporter on {node}:{port} answers 500.",
@@ -68,13 +75,13 @@ NO_TEXTFILE = Trouble(
     "node_exporter on {node} does not read {folder}.",
     "Jobs' names, users and GPUs reach Prometheus by files there. Start it with "
     "--collector.textfile.directory={folder}, or set monitoring.textfile_dir to its folder.",
-    "systemctl restart prometheus-node-exporter",
+    "systemctl restart {unit}",
     "https://github.com/prometheus/node_exporter#textfile-collector",
 )
 BAD_TEXTFILE = NO_TEXTFILE._replace(
-    text="node_exporter on {node} cannot read a file in {folder}.",
-    why="It leaves out what it cannot read: jobs' metrics may be missing.",
-    command="promtool check metrics < {folder}/slurm_fsx_health.prom",
+    text="node_exporter on {node} cannot read {files}.",
+    why="It leaves out what it cannot read: jobs' metrics may be missing. Its log says why; remove what nobody needs.",
+    command="journalctl --unit {unit} --since -10min | grep textfile",
 )
 NOT_REGISTERED = Trouble(
     WARNING,
@@ -89,7 +96,10 @@ NO_PROMETHEUS = Trouble(
     "Nothing is collected, and no alert comes.",
     "systemctl restart prometheus",
 )
-NOT_INSTALLED = NO_PROMETHEUS._replace(command="slurm-fsx monitoring install")
+NOT_INSTALLED = NO_PROMETHEUS._replace(
+    why="Nothing is collected, and no alert comes. Where nobody wants metrics, set monitoring.enabled to false.",
+    command="slurm-fsx monitoring install",
+)
 DOWN = Trouble(
     WARNING,
     "Prometheus cannot reach {exporter} on {nodes}.",
@@ -99,7 +109,8 @@ DOWN = Trouble(
 NO_TIMER = Trouble(
     WARNING,
     "Prometheus' targets have never been compared with Slurm's nodes here.",
-    "Nodes that never ran a job are not seen, and those that are gone stay as targets that are down.",
+    "Nodes that never ran a job are not seen, and those that are gone stay as targets that are down. Where nobody "
+    "wants metrics, set monitoring.enabled to false.",
     "slurm-fsx setup head",
 )
 NO_SYNC = NO_TIMER._replace(command="systemctl enable --now slurm-fsx-sync.timer")
@@ -126,7 +137,7 @@ WORSE_PROLOGS = Trouble(
 )
 FAILED_OPEN = Trouble(
     NOTE,
-    "{number:g} times since this node's boot a {act} went on without a part of its work; jobs since then: {total:g}.",
+    "A {act} went on without a part of its work {times} since this node's boot; jobs since then: {total:g}.",
     "The jobs started, but some without NCCL, metrics or a site's plugin. The log says which, and why.",
     "journalctl -t slurm-fsx --priority warning",
 )
@@ -159,14 +170,27 @@ def _gather_exporters(context: Context, facts: Facts) -> Any:
     found = []
     for exporter in node_exporters(context.config):
         reason = answering(context.node, exporter, _ASK_S)
-        textfile = None
-        if not reason and exporter.name == "node_exporter":
-            errors = parse_metrics(
-                _get(f"http://{context.node}:{exporter.port}/metrics"), ["node_textfile_scrape_error"]
-            )
-            textfile = errors[0][2] if errors else None
-        found.append([exporter.name, exporter.port, reason, textfile])
+        unread = None
+        if not reason and exporter.name == NODE:
+            metrics = _get(f"http://{context.node}:{exporter.port}/metrics")
+            unread = _unread_textfiles(metrics, context.config["monitoring.textfile_dir"])
+        unit = find_unit(units=_UNITS.get(exporter.name, ()))[0]
+        has_package = exporter.name == NODE and find_program("apt-get") is not None
+        found.append([exporter.name, exporter.port, reason, unread, unit, has_package])
     return found
+
+
+def _unread_textfiles(metrics: str, folder: str) -> list[str] | None:
+    """Give what node_exporter could not read in a folder; None where it reads no folder."""
+    error, mtime = "node_textfile_scrape_error", "node_textfile_mtime_seconds"
+    samples = parse_metrics(metrics, [error, mtime])
+    errors = [value for name, _, value in samples if name == error]
+    if not errors or not errors[0]:
+        return [] if errors else None
+    # It gives a time for each file that it has read.
+    read = {os.path.basename(labels.get("file", "")) for name, labels, _ in samples if name == mtime}
+    files = [name for name in sorted(os.listdir(folder)) if name.endswith(SUFFIX) and name not in read]
+    return [f"{folder}/{name}" for name in files] or [f"a file in {folder}"]
 
 
 def _gather_targets(context: Context, facts: Facts) -> Any:
@@ -243,26 +267,27 @@ def _judge_exporters(context: Context, facts: Facts) -> list[Finding]:
     fsx = facts.missing("fsx")
     is_hung = fsx is not None and fsx.hung
     found = []
-    for name, port, reason, textfile in facts["exporters"]:
-        if reason and "500" in reason and name == "dcgm-exporter":
+    for name, port, reason, unread, unit, has_package in facts["exporters"]:
+        place = {"exporter": name, "node": context.node, "port": port, "unit": unit.partition(".")[0] or name}
+        if reason and "500" in reason and name == DCGM:
             mapping = context.config["monitoring.gpu_mapping_dir"] or "its mapping folder"
             found.append(DUPLICATE.found(node=context.node, port=port, folder=mapping))
         elif reason and is_hung:
             raise Unseen(f"{context.config['fsx.root']} hangs, and {name}, which looks at each mount, perhaps with it")
         elif reason:
-            unit = (find_unit()[0] or DEBIAN).partition(".")[0] if name == "node_exporter" else name
-            found.append(SILENT.found(exporter=name, node=context.node, port=port, reason=reason, unit=unit))
-        elif name == "node_exporter" and textfile is None:
-            found.append(NO_TEXTFILE.found(node=context.node, folder=folder))
-        elif textfile:
-            found.append(BAD_TEXTFILE.found(node=context.node, folder=folder))
+            trouble = SILENT if unit else NO_PACKAGE if has_package else NO_UNIT
+            found.append(trouble.found(reason=reason, **place))
+        elif name == NODE and unread is None:
+            found.append(NO_TEXTFILE.found(folder=folder, **place))
+        elif unread:
+            found.append(BAD_TEXTFILE.found(files=unread, **place))
     return found
 
 
 def _judge_targets(context: Context, facts: Facts) -> list[Finding]:
     if not context.config["monitoring.enabled"]:
         return []
-    answering_here = [name for name, _, reason, _ in facts["exporters"] if not reason]
+    answering_here = [name for name, _, reason, *_ in facts["exporters"] if not reason]
     missing = [name for name in answering_here if name not in facts["targets"]]
     path = context.config.below_fsx(*FOLDER, f"{context.node}.json")
     return [NOT_REGISTERED.found(exporters=missing, node=context.node, path=path)] if missing else []
@@ -304,8 +329,9 @@ def _judge_durations(context: Context, facts: Facts) -> list[Finding]:
     total = max((count for _, count in seen["buckets"]), default=0.0)
     for act, number in seen["failed"]:
         if number:
-            trouble = OFTEN_FAILED_OPEN if number > _OFTEN_SHARE * total else FAILED_OPEN
-            found.append(trouble.found(act=act, number=number, total=total))
+            is_often = number >= _OFTEN_LEAST and number > _OFTEN_SHARE * total
+            trouble = OFTEN_FAILED_OPEN if is_often else FAILED_OPEN
+            found.append(trouble.found(act=act, times="once" if number == 1 else f"{number:g} times", total=total))
     return found
 
 
@@ -335,7 +361,7 @@ CHECKS = (
         "this node's exporters answer, and node_exporter reads jobs' metrics",
         ("exporters", "fsx"),
         _judge_exporters,
-        (SILENT, DUPLICATE, NO_TEXTFILE, BAD_TEXTFILE),
+        (SILENT, NO_PACKAGE, NO_UNIT, DUPLICATE, NO_TEXTFILE, BAD_TEXTFILE),
         COMPUTE,
     ),
     Check(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ...nccl.manifest import CURRENT
+from ...nccl.manifest import CURRENT, FILE
 from ...nccl.on_node import lacking
 from ...nccl.survey import survey
-from ...nccl.verifying import FAILED, as_documents, check_files
+from ...nccl.verifying import AGAIN, FAILED, as_documents, check_files
 from .findings import COMPUTE, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
 
 if TYPE_CHECKING:
@@ -32,9 +32,13 @@ DISABLED = Trouble(
 )
 UNTRUSTED = Trouble(
     PROBLEM,
-    "Jobs get nothing of {folder}: {reason}.",
+    "{note}.",
     "Root believes only what nobody else could have written: prologs leave the NCCL environment out.",
     "chown -R root {folder} && chmod -R go-w {folder}",
+)
+NOT_CURRENT = UNTRUSTED._replace(
+    why="Prologs leave the NCCL environment out until current leads to a version that is there. These are.",
+    command="slurm-fsx nccl list",
 )
 INCOMPLETE = Trouble(
     WARNING, "{note}.", "Jobs may lack a part of their NCCL environment.", "slurm-fsx nccl env --explain"
@@ -45,6 +49,8 @@ BROKEN = Trouble(
     "{reason}.",
     "slurm-fsx nccl verify --quick",
 )
+DAMAGED = BROKEN._replace(command="slurm-fsx nccl install --anew --nccl {tag}")
+STRANGE_OWNER = BROKEN._replace(command=UNTRUSTED.command)
 DOUBTFUL = BROKEN._replace(severity=WARNING)
 NO_SESSION = Trouble(
     WARNING,
@@ -76,6 +82,7 @@ def _gather(context: Context, facts: Facts) -> Any:
         "is_trusted": installation.get("is_trusted", True),
         "notes": installation.get("notes", []),
         "version": version,
+        "is_installed": not version or os.path.exists(f"{folder}/{CURRENT}/{FILE}"),
         "library_folders": installation.get("library_folders", []),
     }
 
@@ -114,20 +121,25 @@ def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
     seen = facts["nccl"]
     if not seen["is_there"]:
         return [NOT_INSTALLED.found(folder=folder)]
+    notes = [f"{note[:1].upper()}{note[1:]}".rstrip(".") for note in seen["notes"]]
     if not seen["is_trusted"]:
-        return [UNTRUSTED.found(folder=folder, reason="; ".join(seen["notes"]).rstrip(".") or "its owner is not root")]
-    return [INCOMPLETE.found(note=f"{note[:1].upper()}{note[1:]}".rstrip(".")) for note in seen["notes"]]
+        trouble = UNTRUSTED if seen["is_installed"] else NOT_CURRENT
+        return [trouble.found(folder=folder, note=note) for note in notes]
+    return [INCOMPLETE.found(note=note) for note in notes]
 
 
 def _judge_files(context: Context, facts: Facts) -> list[Finding]:
     found = []
     for each in facts["nccl-files"]:
         if each["state"] in (FAILED, "warning"):
-            trouble = BROKEN if each["state"] == FAILED else DOUBTFUL
+            trouble = _trouble_with(each)
             why = each["why"] or "jobs that use it may fail"
             found.append(
                 trouble.found(
                     version=facts["nccl"]["version"],
+                    # A version's name begins with NCCL's; what is asked for is a tag.
+                    tag=f"v{facts['nccl']['version'].partition('_')[0]}",
+                    folder=context.config.below_fsx("nccl"),
                     check=each["check"],
                     detail=each["detail"].rstrip("."),
                     reason=f"{why[0].upper()}{why[1:]}; {each['hint']}"
@@ -136,6 +148,14 @@ def _judge_files(context: Context, facts: Facts) -> list[Finding]:
                 )
             )
     return found
+
+
+def _trouble_with(seen: dict[str, Any]) -> Trouble:
+    if seen["state"] != FAILED:
+        return DOUBTFUL
+    if seen["check"] == "owner":
+        return STRANGE_OWNER
+    return DAMAGED if seen["hint"] == AGAIN else BROKEN
 
 
 def _judge_session(context: Context, facts: Facts) -> list[Finding]:
@@ -162,7 +182,7 @@ CHECKS = (
         "the shared NCCL is there, and root believes it",
         ("nccl",),
         _judge_installation,
-        (NOT_INSTALLED, DISABLED, UNTRUSTED, INCOMPLETE),
+        (NOT_INSTALLED, DISABLED, UNTRUSTED, NOT_CURRENT, INCOMPLETE),
         is_of_cluster=True,
     ),
     Check(
@@ -170,7 +190,7 @@ CHECKS = (
         "the files of the current NCCL are what its manifest says, and load",
         ("nccl", "nccl-files"),
         _judge_files,
-        (BROKEN, DOUBTFUL),
+        (BROKEN, DAMAGED, STRANGE_OWNER, DOUBTFUL),
         is_of_cluster=True,
     ),
     Check(

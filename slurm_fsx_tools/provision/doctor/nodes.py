@@ -7,9 +7,10 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...node_sets import fold
-from ..rollout import AT_BOOT, FAILED, OK, NodeResult, last_words
+from ..rollout import AT_BOOT, BUSY, FAILED, OK, NodeResult, last_words
 from .basics import plugstack
 from .findings import NOTE, PROBLEM, SEVERITIES, WARNING, Extra, Finding, Probe, Trouble, Unseen
+from .fixing import Fixed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,17 +28,21 @@ _NOT_INSTALLED = 127
 
 UNREACHED = Trouble(
     WARNING,
-    "{node}: {reason}.",
-    "Nothing is known of it.",
+    "{reason}.",
+    "Nothing is known of it. By ssh it can be asked as long as it runs.",
     "slurm-fsx doctor --node {node} --by ssh",
+)
+NO_LOG_IN = UNREACHED._replace(
+    why="Nothing is known of it. See whether it runs, and whether root may log in there by ssh without a password.",
+    command="",
 )
 NOT_THERE = UNREACHED._replace(
     severity=PROBLEM,
-    text="{node}: slurm-fsx cannot be run there.",
+    text="slurm-fsx cannot be run there.",
     why="Its jobs start without anything of this software. Install it there: docs/install.md says how.",
     command="",
 )
-OFF = Trouble(NOTE, "{node} is powered off.", "It runs its set-up when it boots.")
+OFF = Trouble(NOTE, "powered off.", "It runs its set-up when it boots.")
 DIFFERS = Trouble(
     WARNING,
     "{what} is not the same everywhere: {values}.",
@@ -60,7 +65,7 @@ CLOCK_DIFFERS = Trouble(
     "https://github.com/dun/munge/wiki/Man-3-munge",
 )
 EXTRAS = (
-    Extra("nodes-reached", "each node could be asked", "--node", (UNREACHED, NOT_THERE, OFF)),
+    Extra("nodes-reached", "each node could be asked", "--node", (UNREACHED, NO_LOG_IN, NOT_THERE, OFF)),
     Extra("nodes-alike", "nodes have the same versions and files", "--node", (DIFFERS, CONF_DIFFERS)),
     Extra("nodes-clocks", "nodes' clocks agree with this one's", "--node", (CLOCK_DIFFERS,)),
 )
@@ -81,11 +86,21 @@ class NodeReport(NamedTuple):
     behind_s: float
     """How far its clock was behind this one's when it answered, the answer's way included."""
 
+    fixes: tuple[Fixed, ...] = ()
+    """What it ran, and what became of that."""
+
 
 class Folded(NamedTuple):
     """A finding of some nodes."""
 
     finding: Finding
+    nodes: list[str]
+
+
+class FoldedFix(NamedTuple):
+    """What some nodes ran, with the same outcome."""
+
+    fix: Fixed
     nodes: list[str]
 
 
@@ -102,7 +117,9 @@ def identity(version: str, facts: Facts) -> dict[str, str]:
     return found
 
 
-def format_line(node: str, findings: Sequence[Finding], known: Mapping[str, str], now_s: float) -> str:
+def format_line(
+    node: str, findings: Sequence[Finding], known: Mapping[str, str], now_s: float, fixes: Iterable[Fixed] = ()
+) -> str:
     """Give the line that a node's doctor prints for the one that asked it."""
     document = {
         MARK: 1,
@@ -112,6 +129,7 @@ def format_line(node: str, findings: Sequence[Finding], known: Mapping[str, str]
         # What is fine need not travel.
         "findings": [finding._asdict() for finding in findings if finding.severity != "ok"],
         "checks": sorted({finding.check for finding in findings}),
+        "fixes": [fix._asdict() for fix in fixes],
     }
     return json.dumps(document)
 
@@ -134,7 +152,9 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
                 if any(finding.severity not in SEVERITIES for finding in findings):
                     break
                 known = {str(key): str(value) for key, value in document["identity"].items()}
-                reports.append(NodeReport(answer.node, findings, known, clock() - float(document["now_s"])))
+                fixes = tuple(Fixed(**each) for each in document.get("fixes", ()))
+                behind_s = clock() - float(document["now_s"])
+                reports.append(NodeReport(answer.node, findings, known, behind_s, fixes))
             except (ValueError, KeyError, TypeError, AttributeError):
                 break
             return NodeResult(answer.node, OK)
@@ -145,10 +165,15 @@ def reader(reports: list[NodeReport], clock: Callable[[], float]) -> Callable[[A
     return read
 
 
-def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[Folded]:
+def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult], by: str = "srun") -> list[Folded]:
     """Put together what nodes found, what became of those that were not reached, and what differs between them.
 
     Reports come as nodes answer; they are taken in the order of the results, so that the same is told the same way.
+
+    Args:
+        reports: Of nodes that answered.
+        results: Of all nodes.
+        by: How they were asked: ``srun`` or ``ssh``.
     """
     place = {result.node: number for number, result in enumerate(results)}
     reports = sorted(reports, key=lambda report: place.get(report.node, len(place)))
@@ -157,8 +182,18 @@ def combine(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> lis
         for finding in report.findings:
             groups.setdefault(_general(finding, report.node), []).append(report.node)
     found = [Folded(_particular(finding, nodes), nodes) for finding, nodes in groups.items()]
-    found += _unreached(results)
+    found += _unreached(results, by)
     return [*found, *_differences(reports), *_clocks(reports)]
+
+
+def combine_fixes(reports: Iterable[NodeReport], results: Sequence[NodeResult]) -> list[FoldedFix]:
+    """Put together what nodes ran, in the order of the results."""
+    place = {result.node: number for number, result in enumerate(results)}
+    groups: dict[Fixed, list[str]] = {}
+    for report in sorted(reports, key=lambda report: place.get(report.node, len(place))):
+        for fix in report.fixes:
+            groups.setdefault(fix, []).append(report.node)
+    return [FoldedFix(fix, nodes) for fix, nodes in groups.items()]
 
 
 def _general(finding: Finding, node: str) -> Finding:
@@ -175,15 +210,20 @@ def _particular(finding: Finding, nodes: Sequence[str]) -> Finding:
     return finding._replace(**texts)
 
 
-def _unreached(results: Iterable[NodeResult]) -> list[Folded]:
+def _unreached(results: Iterable[NodeResult], by: str) -> list[Folded]:
     groups: dict[tuple[str, str], list[str]] = {}
     for result in results:
         if result.outcome != OK:
-            groups.setdefault((result.outcome, result.message), []).append(result.node)
+            # A node's own name would keep equal ones apart.
+            message = result.message.replace(result.node, "it") if len(result.node) > 1 else result.message
+            groups.setdefault((result.outcome, message), []).append(result.node)
     found = []
     for (outcome, message), nodes in groups.items():
-        trouble = OFF if outcome == AT_BOOT else NOT_THERE if "cannot be run" in message else UNREACHED
-        finding = trouble.found(node=fold(nodes), reason=message or outcome)
+        unreached = NO_LOG_IN if by == "ssh" else UNREACHED
+        trouble = OFF if outcome == AT_BOOT else NOT_THERE if "cannot be run" in message else unreached
+        # What roll-outs say of busy nodes is advice for those that remember whom they missed.
+        reason = "jobs fill it" if outcome == BUSY else message or outcome
+        finding = trouble.found(node=fold(nodes), reason=reason)
         found.append(Folded(finding._replace(check=_REACHED), nodes))
     return found
 

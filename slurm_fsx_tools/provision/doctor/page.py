@@ -24,6 +24,7 @@ _HEAD = """\
 # slurm-fsx doctor                        this node
 # slurm-fsx doctor --node gpu-[1-64]      these nodes, and what differs between them
 # slurm-fsx doctor --fix                  also run the commands that do no harm
+# slurm-fsx doctor --live                 also run a short job, and see what its task gets
 # slurm-fsx doctor fsx-answers images     these checks alone
 ```
 
@@ -46,7 +47,7 @@ are problems.
 `--json` prints an object: `format` (1), `node` (empty with `--node`), `version`, `user`, `elapsed_s`, `verdict` (the
 worst severity), `findings` and `fixes`. A finding has `check`, `severity` (`ok`, `note`, `unknown`, `warning` or
 `problem`), `finding`, `why`, `command`, `source`, `is_safe` and `nodes`; each check has at least one. A fix has
-`command`, `is_done` and `said`. What is there in format 1 stays; new keys may come.
+`command`, `is_done`, `said` and `nodes`. What is there in format 1 stays; new keys may come.
 
 This page is made from the checks' own texts: `slurm-fsx doctor --page >docs/doctor.md`.
 

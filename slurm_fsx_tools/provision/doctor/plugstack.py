@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import SlurmFsxError
 from ..plugstack import DEFAULT_SCOPE
-from .basics import plugstack
+from .basics import is_configless, is_of_head, plugstack, told_where
 from .elf import LIMIT_BYTES, read_number
 from .engine import ROLES
 from .findings import HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
@@ -48,7 +48,7 @@ REQUIRED = Trouble(
     "{conf}:{number} makes our plugin required.",
     "After the next upgrade of Slurm, until it is built anew, every job would fail instead of starting without it; "
     "from 23.11 on nodes drain.",
-    "sed -i 's/^required\\(.*spank_slurm_fsx\\)/optional\\1/' {conf}",
+    "slurm-fsx setup {kind}",
     _SPANK,
 )
 NO_FILE = Trouble(
@@ -94,14 +94,15 @@ SCOPE_DIFFERS = Trouble(
     PROBLEM,
     "container_scope is {pyxis} on Pyxis's line and {ours} on ours, in {conf}.",
     "Containers are prepared under a name that Pyxis does not look for: it unpacks the whole image instead, and what "
-    "was prepared stays. Say the same on all three lines.",
-    "",
+    "was prepared stays. The command has our lines say what Pyxis's does.",
+    "slurm-fsx setup {kind}",
     _PYXIS,
 )
 SCOPE_UNSAID = SCOPE_DIFFERS._replace(
     severity=WARNING,
     text="Pyxis's line in {conf} does not say container_scope; ours take it as {ours}.",
     why="Pyxis's default has changed from release to release, and is global now: write container_scope={ours} on it.",
+    command="",
 )
 
 
@@ -144,7 +145,7 @@ def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
     ours = [n for n, line in enumerate(stack.lines) if line.is_ours]
     pyxis = [n for n, line in enumerate(stack.lines) if line.is_pyxis]
     if not ours:
-        return [NO_PLUGIN.found(conf=stack.path, kind=_kind(facts)), *_judge_files(stack, facts)]
+        return [_told_where(NO_PLUGIN.found(conf=stack.path, kind=_kind(facts)), facts), *_judge_files(stack, facts)]
     found = []
     if pyxis:
         does = [(n, stack.lines[n].option("line", "both")) for n in ours]
@@ -153,12 +154,25 @@ def _judge_lines(context: Context, facts: Facts) -> list[Finding]:
         if not any(n > pyxis[-1] and what in ("after", "both") for n, what in does):
             found.append(NOT_AFTER.found(conf=stack.path, kind=_kind(facts)))
     lines = [stack.lines[n] for n in ours]
-    found += [REQUIRED.found(conf=line.file, number=line.number) for line in lines if line.flag != "optional"]
-    return [*found, *_judge_files(stack, facts)]
+    found += [
+        REQUIRED.found(conf=line.file, number=line.number, kind=_kind(facts))
+        for line in lines
+        if line.flag != "optional"
+    ]
+    return [*(_told_where(finding, facts) for finding in found), *_judge_files(stack, facts)]
 
 
 def _kind(facts: Facts) -> str:
-    return "head" if HEAD in facts[ROLES] else "node"
+    """Give the kind of machine whose set-up writes this plugstack.conf."""
+    return "head" if HEAD in facts[ROLES] or is_of_head(plugstack(facts).path, facts) else "node"
+
+
+def _told_where(finding: Finding, facts: Facts) -> Finding:
+    """Add what is to be known of the set-up that mends it."""
+    if not finding.command:
+        return finding
+    why = f"{finding.why} What somebody changed since set-up wrote it is kept, unless it is run with --force."
+    return told_where(finding._replace(why=why), plugstack(facts).path, facts)
 
 
 def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
@@ -168,14 +182,13 @@ def _judge_files(stack: Plugstack, facts: Facts) -> list[Finding]:
         if not plugins[line.plugin]["path"]:
             trouble = NO_FILE if line.flag == "required" else NO_OPTIONAL
             found.append(trouble.found(conf=line.file, number=line.number, plugin=line.plugin))
-    is_configless = "enable_configless" in facts["slurm"]["settings"].get("slurmctldparameters", "").lower()
     for include in stack.includes:
         place: dict[str, Any] = {"conf": include.file, "number": include.number, "pattern": include.pattern}
         # A pattern may stand for nothing: Debian's own plugstack.conf has such a one.
         is_pattern = re.search(r"[*?[]", include.word) is not None
         if not include.files and not is_pattern:
             found.append(NO_INCLUDE.found(**place))
-        elif is_configless and is_pattern and not include.word.startswith("/"):
+        elif is_configless(facts) and is_pattern and not include.word.startswith("/"):
             found.append(CONFIGLESS.found(**place))
         found += [STRANGE_FILE.found(path=name) for name in include.files if is_left_over(os.path.basename(name))]
     return found
@@ -207,7 +220,8 @@ def _judge_scope(context: Context, facts: Facts) -> list[Finding]:
     if not ours or ours == [theirs or DEFAULT_SCOPE]:
         return []
     trouble = SCOPE_DIFFERS if theirs else SCOPE_UNSAID
-    return [trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs)]
+    finding = trouble.found(conf=stack.pyxis.file, ours=" and ".join(ours), pyxis=theirs, kind=_kind(facts))
+    return [_told_where(finding, facts)]
 
 
 def _release(version: str) -> list[int]:
@@ -219,7 +233,7 @@ CHECKS = (
     Check(
         "plugstack",
         "our plugin's lines stand around Pyxis's, optional, and name files that are there",
-        ("slurm", "plugstack", "plugins", ROLES),
+        ("slurm", "plugstack", "plugins", "mounts", ROLES),
         _judge_lines,
         (NO_PLUGIN, NOT_BEFORE, NOT_AFTER, REQUIRED, NO_FILE, NO_OPTIONAL, NO_INCLUDE, CONFIGLESS, STRANGE_FILE),
     ),
@@ -233,7 +247,7 @@ CHECKS = (
     Check(
         "container-scope",
         "container_scope is the same on Pyxis's line and on ours",
-        ("plugstack",),
+        ("slurm", "plugstack", "mounts", ROLES),
         _judge_scope,
         (SCOPE_DIFFERS, SCOPE_UNSAID),
     ),

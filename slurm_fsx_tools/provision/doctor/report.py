@@ -11,8 +11,7 @@ from .findings import NOTE, OK, PROBLEM, SEVERITIES, UNKNOWN, WARNING, worst
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from .fixing import Fixed
-    from .nodes import Folded
+    from .nodes import Folded, FoldedFix
 
 FORMAT = 1
 _NOT_CHECKED = "Not checked: "
@@ -30,6 +29,8 @@ def format_text(
     many: bool,
     paint: Callable[[str, str], str],
     once: Collection[str] = (),
+    here: Collection[str] = (),
+    always: Collection[str] = (),
 ) -> str:
     """Give the findings, the worst first, and a last line that sums up.
 
@@ -41,8 +42,14 @@ def format_text(
         many: Whether nodes are named.
         paint: Gives a text in the colour of that name.
         once: The names of checks whose commands are to be run on one node, whichever found something.
+        here: Those whose commands are to be run where this is printed.
+        always: Those that somebody asked for in so many words: told where all is well, too.
     """
-    shown = [each for each in found if each.finding.severity not in (OK, UNKNOWN)]
+    shown = [
+        each
+        for each in found
+        if each.finding.severity not in (OK, UNKNOWN) or (each.finding.severity == OK and each.finding.check in always)
+    ]
     shown.sort(key=lambda each: -SEVERITIES.index(each.finding.severity))
     lines = []
     for finding, nodes in shown:
@@ -62,7 +69,8 @@ def format_text(
                 break_on_hyphens=False,
             )
         if finding.command:
-            where_to = "" if not many else " once" if finding.check in once else f" on {fold(nodes)}"
+            is_here = not many or finding.check in here
+            where_to = "" if is_here else " once" if finding.check in once else f" on {fold(nodes)}"
             # Never broken: it is there to be copied.
             lines.append(" " * _INDENT + paint(f"Run{where_to}: ", "bold") + finding.command)
         lines.append("")
@@ -70,24 +78,25 @@ def format_text(
     return "\n".join([*lines, _sum(found, checks, elapsed_s, paint)])
 
 
-def format_fixes(fixes: Sequence[Fixed], paint: Callable[[str, str], str]) -> list[str]:
-    """Say what was run, and what became of it."""
+def format_fixes(fixes: Sequence[FoldedFix], paint: Callable[[str, str], str], many: bool) -> list[str]:
+    """Say what was run, and what became of it; on which nodes, where many were asked."""
     lines = []
-    for each in fixes:
+    for each, nodes in fixes:
         word, colour = ("done", "green") if each.is_done else ("failed", "red")
         said = f"  ({each.said})" if each.said else ""
-        lines.append(f"{paint(f'{word:<{_INDENT}}', colour)}{each.command}{said}")
+        where = f"{fold(nodes)}: " if many else ""
+        lines.append(f"{paint(f'{word:<{_INDENT}}', colour)}{where}{each.command}{said}")
     return lines
 
 
-def as_document(found: Sequence[Folded], fixes: Sequence[Fixed], about: dict[str, Any]) -> dict[str, Any]:
+def as_document(found: Sequence[Folded], fixes: Sequence[FoldedFix], about: dict[str, Any]) -> dict[str, Any]:
     """Give everything for programs; ``docs/doctor.md`` tells what is in it."""
     return {
         "format": FORMAT,
         **about,
         "verdict": worst([each.finding for each in found]),
         "findings": [{**finding._asdict(), "nodes": list(nodes)} for finding, nodes in found],
-        "fixes": [each._asdict() for each in fixes],
+        "fixes": [{**each._asdict(), "nodes": list(nodes)} for each, nodes in fixes],
     }
 
 

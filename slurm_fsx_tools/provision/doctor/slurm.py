@@ -9,7 +9,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...node_sets import fold
-from .basics import DAEMONS, UNSET, ask, plugstack, seconds
+from .basics import DAEMONS, UNSET, ask, plugstack, seconds, told_where
 from .engine import ROLES
 from .findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble, Unseen
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 _MANUAL = "https://slurm.schedmd.com/slurm.conf.html"
 _GUIDE = "https://slurm.schedmd.com/prolog_epilog.html"
+_PARALLELCLUSTER = "/opt/slurm/etc/"
+"""Where ParallelCluster has slurm.conf, and others may have theirs. Source: its cookbook, slurm_install_dir."""
+
 _EFFECTS = {"slurmctld": "No job starts", "slurmd": "This node takes no jobs"}
 _DRAINED = re.compile(r"prolog|epilog|kill task failed", re.IGNORECASE)
 
@@ -79,8 +82,8 @@ NO_TIME_LIMIT = Trouble(
 TOO_SHORT = Trouble(
     PROBLEM,
     "{setting} is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, or "
-    "prolog.deadline to less.",
+    "Slurm drains the node when that time is over. Set {setting} to {least:g} s or more in {conf}, and run the "
+    "command, or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -88,15 +91,15 @@ BATCH_START = Trouble(
     WARNING,
     "BatchStartTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
     "A batch job starts after the prolog of its first node; one that comes later than this counts as lost, and is "
-    "requeued. Set it to {least:g} s or more in {conf}, or prolog.deadline to less.",
+    "requeued. Set it to {least:g} s or more in {conf}, and run the command, or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
 MESSAGE = Trouble(
     WARNING,
     "MessageTimeout is {seconds:g} s, and a prolog of ours may take {deadline:g} s.",
-    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, or prolog.deadline "
-    "to less.",
+    "Slurm expects prologs to end within MessageTimeout. Set it to {least:g} s or more in {conf}, and run the command, "
+    "or set prolog.deadline to less.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -104,7 +107,7 @@ UNKILLABLE = Trouble(
     NOTE,
     "UnkillableStepTimeout is {seconds:g} s, less than 5 times MessageTimeout ({message:g} s).",
     "Slurm asks for five times as much: a step that ends slowly, on a slow shared file system say, else drains its "
-    "node.",
+    "node. Set it to {least:g} s or more in {conf}, and run the command.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -119,7 +122,8 @@ NO_ALLOC = Trouble(
 SERIAL = Trouble(
     WARNING,
     "PrologFlags has Serial.",
-    "Prologs and epilogs of a node then wait for each other, and a slow one delays all.",
+    "Prologs and epilogs of a node then wait for each other, and a slow one delays all. Take it away in {conf}, and "
+    "run the command.",
     "scontrol reconfigure",
     _MANUAL,
 )
@@ -256,8 +260,8 @@ def _judge_times(context: Context, facts: Facts) -> list[Finding]:
         found.append(MESSAGE.found(seconds=message_s, **common))
     unkillable_s = seconds(settings, "unkillablesteptimeout")
     if unkillable_s and message_s and unkillable_s < 5 * message_s:
-        found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s))
-    return found
+        found.append(UNKILLABLE.found(seconds=unkillable_s, message=message_s, least=5 * message_s, conf=conf))
+    return _told_of_parallelcluster(found, conf)
 
 
 def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
@@ -268,18 +272,31 @@ def _judge_flags(context: Context, facts: Facts) -> list[Finding]:
     # Contain implies Alloc, as X11 does by way of Contain.
     if not flags & {"alloc", "contain", "x11"}:
         found.append(NO_ALLOC.found(flags=text if text not in UNSET else "not set", conf=conf))
-    return [*found, SERIAL.found()] if "serial" in flags else found
+    if "serial" in flags:
+        found.append(SERIAL.found(conf=conf))
+    return _told_of_parallelcluster(found, conf)
+
+
+def _told_of_parallelcluster(found: list[Finding], conf: str) -> list[Finding]:
+    """Say where settings have their place on ParallelCluster, whose tools write slurm.conf."""
+    if not conf.startswith(_PARALLELCLUSTER):
+        return found
+    place = " On ParallelCluster, CustomSlurmSettings in the cluster's configuration is the place for it."
+    return [finding._replace(why=finding.why + place) for finding in found]
 
 
 def _judge_scripts(context: Context, facts: Facts) -> list[Finding]:
-    settings, _ = _settings(facts)
+    settings, conf = _settings(facts)
     scripts: dict[str, dict[str, Any]] = facts["scripts"]
     found = []
     for setting in ("Prolog", "Epilog"):
         patterns = settings.get(setting.lower(), "")
         if not any(each["is_ours"] and each["setting"] == setting.lower() for each in scripts.values()):
             trouble = NO_SETTING if patterns in UNSET else NO_SCRIPT
-            found.append(trouble.found(setting=setting, patterns=patterns))
+            finding = trouble.found(setting=setting, patterns=patterns)
+            folder = os.path.dirname(conf)
+            place = conf if trouble is NO_SETTING else os.path.join(folder, patterns.partition(",")[0])
+            found.append(told_where(finding, place, facts))
     for path, each in scripts.items():
         if is_left_over(os.path.basename(path)):
             found.append(STRANGE_FILE.found(path=path))
@@ -337,7 +354,7 @@ CHECKS = (
     Check(
         "prolog-scripts",
         "Slurm runs our prolog and epilog, and nothing by mistake",
-        ("slurm", "scripts"),
+        ("slurm", "scripts", "mounts", ROLES),
         _judge_scripts,
         (NO_SCRIPT, NO_SETTING, NOT_RUNNABLE, STRANGE_FILE),
         COMPUTE,

@@ -10,12 +10,14 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from ...config.snapshot import load_snapshot
+from ...errors import in_words
 from ...plugins import load_plugins
 from ..mounts import mount_of
 from .basics import mounts, plugstack
 from .findings import COMPUTE, PROBLEM, WARNING, Check, Finding, Probe, Trouble
 
 if TYPE_CHECKING:
+    from ...plugins import Failure
     from .findings import Context, Facts
 
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -41,9 +43,12 @@ STRANGE_OWNER = Trouble(
 CONFIG_BROKEN = Trouble(
     PROBLEM,
     "{complaint}.",
-    "Prologs go on with the last configuration that could be read, or with the defaults, and without a plugin that "
-    "does not load.",
+    "Prologs go on with the last configuration that could be read, or with the defaults.",
     "slurm-fsx config check",
+)
+PLUGIN_BROKEN = CONFIG_BROKEN._replace(
+    why="Prologs and commands go on without this plugin: what it decides is not decided.",
+    command="slurm-fsx plugins list",
 )
 ON_SHARED_FS = Trouble(
     WARNING,
@@ -138,14 +143,14 @@ def _judge_trusted(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _gather_site(context: Context, facts: Facts) -> Any:
-    """Load the site's plugins, as a prolog does; give what goes wrong."""
-    complaints: list[str] = []
+    """Load the configuration and the site's plugins, as a prolog does; give what goes wrong with either."""
+    found: dict[str, list[str]] = {"config": [], "plugins": []}
 
-    def complain(what: str, error: BaseException) -> None:
-        complaints.append(f"{what}: {error}")
+    def complain(part: str) -> Failure:
+        return lambda what, error: found[part].append(f"{what}: {in_words(error)}")
 
-    load_plugins(load_snapshot(context.config.path, on_failure=complain), complain)
-    return complaints
+    load_plugins(load_snapshot(context.config.path, on_failure=complain("config")), complain("plugins"))
+    return found
 
 
 def _gather_installation(context: Context, facts: Facts) -> Any:
@@ -162,7 +167,12 @@ def _judge_installation(context: Context, facts: Facts) -> list[Finding]:
 
 
 def _judge_config(context: Context, facts: Facts) -> list[Finding]:
-    return [CONFIG_BROKEN.found(complaint=text.rstrip(".")) for text in facts["site"]]
+    troubles = {"config": CONFIG_BROKEN, "plugins": PLUGIN_BROKEN}
+    return [
+        trouble.found(complaint=f"{text[0].upper()}{text[1:]}".rstrip("."))
+        for part, trouble in troubles.items()
+        for text in facts["site"][part]
+    ]
 
 
 PROBES = (
@@ -176,7 +186,7 @@ CHECKS = (
         "the configuration and the site's plugins can be used",
         ("site",),
         _judge_config,
-        (CONFIG_BROKEN,),
+        (CONFIG_BROKEN, PLUGIN_BROKEN),
     ),
     Check(
         "installation",

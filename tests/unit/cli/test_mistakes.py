@@ -46,6 +46,20 @@ def test_what_is_no_job_id_is_told_where_one_is_found(run: Run, written: str) ->
     assert f"'{written}' is no number; of an array's task, squeue --format='%i %A' shows it" in said
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        pytest.param("n1", "'n1' is no number; for certain nodes write --nodelist n1", id="node"),
+        pytest.param("n[1-2]", "'n[1-2]' is no number; for certain nodes write --nodelist 'n[1-2]'", id="set"),
+        pytest.param("0", "0 is not in the range x>=1", id="none"),
+    ],
+)
+def test_nodes_where_their_number_is_wanted_are_told_where_they_go(run: Run, written: str, said: str) -> None:
+    code, complaint = run("nccl", "test", "--nodes", written)
+    assert code == 2
+    assert said in complaint
+
+
 def test_a_configuration_that_is_named_must_be_there(run: Run, tmp_path: Path) -> None:
     code, said = run("config", "check", str(tmp_path / "none.yaml"))
     assert code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -57,6 +58,27 @@ def test_a_truncated_image_is_a_problem(machine: Machine, catalogue: Path, size:
     assert finding.severity == PROBLEM
     assert finding.finding.startswith(f"{image} cannot be used: ")
     assert finding.command == f"slurm-fsx containers remove {NAME}.sqsh"
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_well"),
+    [
+        pytest.param(0o600, False, id="owner"),
+        pytest.param(0o000, False, id="nobody"),
+        pytest.param(0o640, True, id="group"),
+        pytest.param(0o644, True, id="all"),
+    ],
+)
+def test_an_image_that_its_owner_alone_may_read_is_a_warning(
+    machine: Machine, catalogue: Path, mode: int, is_well: bool
+) -> None:
+    image = catalogue / f"{NAME}.sqsh"
+    image.chmod(mode)
+    found = machine.find("images")
+    assert (not found) == is_well
+    for finding in found:
+        assert (finding.severity, finding.command, finding.is_safe) == (WARNING, f"chmod a+r {image}", False)
+        assert finding.finding == f"{image} can be read by its owner alone (mode {mode:04o})."
 
 
 def test_an_image_whose_folders_cannot_be_read_is_a_problem(machine: Machine, catalogue: Path) -> None:
@@ -116,6 +138,16 @@ def test_a_failed_download_is_told_with_its_reason(machine: Machine, catalogue: 
     (finding,) = machine.find("image-imports")
     assert finding.finding == "The download of nvcr.io_nvidia_nemo-1.sqsh failed: nvcr.io answered 503 for an hour."
     assert finding.command == f"slurm-fsx containers import {URI}"
+
+
+@pytest.mark.parametrize("phase", [FAILED, "downloading"])
+def test_a_download_that_nobody_wants_can_be_forgotten(machine: Machine, catalogue: Path, phase: str) -> None:
+    remember(catalogue, phase, "there is no such image")
+    (finding,) = machine.find("image-imports")
+    _, wanted, command = finding.why.partition("Where nobody wants it any more: ")
+    assert wanted
+    subprocess.run(["sh", "-c", command.rstrip(".")], check=True)
+    assert not machine.find("image-imports")
 
 
 def test_a_refused_download_tells_of_credentials(machine: Machine, catalogue: Path) -> None:

@@ -95,9 +95,33 @@ def test_a_killed_exporter_is_told_with_what_restarts_it(machine: Machine, textf
 def test_an_exporter_without_textfiles_or_with_a_broken_one_is_told(machine: Machine, textfiles: Path) -> None:
     with node_exporter(machine):
         assert machine.texts("exporters") == [f"node_exporter on localhost does not read {textfiles}."]
-    (textfiles / "slurm_fsx_health.prom").write_text("this is no metric\n")
+    ours = textfiles / "slurm_fsx_health.prom"
+    ours.write_text("this is no metric\n")
     with node_exporter(machine, "--collector.textfile", f"--collector.textfile.directory={textfiles}"):
-        assert machine.texts("exporters") == [f"node_exporter on localhost cannot read a file in {textfiles}."]
+        assert machine.texts("exporters") == [f"node_exporter on localhost cannot read {ours}."]
+        ours.unlink()
+        (textfiles / "good.prom").write_text("x 1\n")
+        (textfiles / "site.prom").write_text("{\n")
+        (finding,) = machine.find("exporters")
+    assert finding.finding == f"node_exporter on localhost cannot read {textfiles}/site.prom."
+    assert finding.command.startswith("journalctl --unit prometheus-node-exporter ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "has_package", "command"),
+    [
+        pytest.param("node_exporter.service", True, "systemctl restart node_exporter", id="a-unit"),
+        pytest.param("", True, "apt-get install prometheus-node-exporter", id="a-package"),
+        pytest.param("", False, "", id="neither"),
+    ],
+)
+def test_what_is_not_installed_is_not_to_be_restarted(
+    machine: Machine, unit: str, has_package: bool, command: str
+) -> None:
+    machine.facts["exporters"] = [["node_exporter", 9100, "no answer: Connection refused", None, unit, has_package]]
+    (finding,) = machine.find("exporters")
+    assert finding.command == command
+    assert ("set monitoring.enabled to false" in finding.why) == (not unit)
 
 
 def test_an_exporter_that_prometheus_is_not_told_of_can_be_registered(machine: Machine, textfiles: Path) -> None:
@@ -111,7 +135,7 @@ def test_an_exporter_that_prometheus_is_not_told_of_can_be_registered(machine: M
 
 
 def test_a_file_of_targets_that_is_broken_is_named(machine: Machine) -> None:
-    machine.facts["exporters"] = [["node_exporter", 9100, "", 0.0]]
+    machine.facts["exporters"] = [["node_exporter", 9100, "", [], "", False]]
     register(machine)
     (machine.fsx / "monitoring/targets/localhost.json").write_text("{")
     (finding,) = machine.find("targets")
@@ -121,7 +145,7 @@ def test_a_file_of_targets_that_is_broken_is_named(machine: Machine) -> None:
 
 def test_a_dcgm_exporter_that_a_job_written_twice_has_broken_is_told(machine: Machine) -> None:
     machine.values["monitoring.gpu_mapping_dir"] = "/run/jobs"
-    machine.facts["exporters"] = [["dcgm-exporter", 9400, "/metrics gives 500", None]]
+    machine.facts["exporters"] = [["dcgm-exporter", 9400, "/metrics gives 500", None, "", False]]
     (finding,) = machine.find("exporters")
     assert (finding.severity, finding.command) == (PROBLEM, "find /run/jobs -type f -delete")
 
@@ -229,8 +253,9 @@ def test_prologs_that_get_slower_are_told_before_they_are_cut_off(machine: Machi
         pytest.param(100, 0, 0, [], id="fast"),
         pytest.param(96, 4, 0, [], id="few-slow"),
         pytest.param(90, 10, 0, [(WARNING, "5 % of the prologs on this node took more than 5 s.")], id="slow"),
-        pytest.param(199, 0, 1, [(NOTE, "1 times since this node's boot a prolog went on")], id="failed-open"),
-        pytest.param(97, 0, 3, [(WARNING, "3 times since this node's boot a prolog went on")], id="failed-often"),
+        pytest.param(199, 0, 1, [(NOTE, "A prolog went on without a part of its work once since")], id="failed-open"),
+        pytest.param(1, 0, 1, [(NOTE, "A prolog went on without a part of its work once since")], id="after-a-boot"),
+        pytest.param(97, 0, 3, [(WARNING, "A prolog went on without a part of its work 3 times")], id="failed-often"),
     ],
 )
 def test_prologs_tell_how_they_fared(

@@ -65,8 +65,9 @@ def test_an_installation_that_others_can_write_to_reaches_no_job(machine: Machin
     (machine.fsx / "nccl/setup-nccl-env.sh").chmod(0o666)
     (finding,) = machine.find(*CHECKS)
     assert finding.severity == PROBLEM
-    assert finding.finding.startswith(f"Jobs get nothing of {machine.fsx}/nccl: ")
-    assert "setup-nccl-env.sh can be written by others" in finding.finding
+    script = f"{machine.fsx}/nccl/setup-nccl-env.sh"
+    assert finding.finding.startswith(f"Jobs get nothing of {machine.fsx}/nccl: {script} can be written by others")
+    assert finding.command == f"chown -R root {machine.fsx}/nccl && chmod -R go-w {machine.fsx}/nccl"
 
 
 def test_a_current_version_that_is_gone_is_a_problem(machine: Machine, folder: Path) -> None:
@@ -74,6 +75,8 @@ def test_a_current_version_that_is_gone_is_a_problem(machine: Machine, folder: P
     found = machine.find("nccl-installed")
     assert [finding.severity for finding in found] == [PROBLEM]
     assert "which is not installed" in found[0].finding
+    assert found[0].command == "slurm-fsx nccl list"
+    assert "nobody else" not in found[0].why
 
 
 def test_a_missing_library_is_a_problem(machine: Machine, folder: Path) -> None:
@@ -82,6 +85,13 @@ def test_a_missing_library_is_a_problem(machine: Machine, folder: Path) -> None:
     assert finding.severity == PROBLEM
     assert "missing: " in finding.finding
     assert finding.finding.startswith(f"NCCL {VERSION}, files: ")
+    assert finding.command == "slurm-fsx nccl install --anew --nccl v2.28.7-1"
+
+
+def test_a_library_that_somebody_else_owns_is_given_back(machine: Machine, folder: Path) -> None:
+    (folder / "versions" / VERSION / "lib/libnccl.so.2").chmod(0o777)
+    (finding,) = machine.find("nccl-files")
+    assert finding.command == f"chown -R root {folder} && chmod -R go-w {folder}"
 
 
 def test_a_library_that_tells_another_version_is_a_problem(machine: Machine, folder: Path) -> None:

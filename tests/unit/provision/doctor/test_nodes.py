@@ -5,8 +5,17 @@ from __future__ import annotations
 import json
 
 from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, WARNING, Facts, Finding, Missing
-from slurm_fsx_tools.provision.doctor.nodes import NodeReport, combine, format_line, identity, reader
-from slurm_fsx_tools.provision.rollout import AT_BOOT, FAILED, NOT_TRIED, Answer, NodeResult
+from slurm_fsx_tools.provision.doctor.fixing import Fixed
+from slurm_fsx_tools.provision.doctor.nodes import (
+    FoldedFix,
+    NodeReport,
+    combine,
+    combine_fixes,
+    format_line,
+    identity,
+    reader,
+)
+from slurm_fsx_tools.provision.rollout import AT_BOOT, BUSY, FAILED, NOT_TRIED, Answer, NodeResult
 from slurm_fsx_tools.provision.rollout import OK as REACHED
 
 NOW_S = 1e9
@@ -77,21 +86,44 @@ def test_nodes_that_were_not_reached_are_told_by_reason() -> None:
         NodeResult("n2", NOT_TRIED, "down: not tried"),
         NodeResult("n3", AT_BOOT, "powered off"),
         NodeResult("n4", FAILED, "slurm-fsx cannot be run there"),
+        NodeResult("n5", BUSY, "jobs fill it: run this again with --failed later, or with --by ssh"),
     ]
     assert texts([], results) == [
-        (WARNING, "n[1-2]: down: not tried.", ["n1", "n2"]),
-        (NOTE, "n3 is powered off.", ["n3"]),
-        (PROBLEM, "n4: slurm-fsx cannot be run there.", ["n4"]),
+        (WARNING, "down: not tried.", ["n1", "n2"]),
+        (NOTE, "powered off.", ["n3"]),
+        (PROBLEM, "slurm-fsx cannot be run there.", ["n4"]),
+        (WARNING, "jobs fill it.", ["n5"]),
     ]
+
+
+def test_who_cannot_be_logged_in_to_is_not_to_be_asked_by_ssh_again() -> None:
+    results = [
+        NodeResult(node, FAILED, f"ended with 255: ssh: connect to host {node} port 22: Connection refused")
+        for node in ("n1", "n2")
+    ]
+    (folded,) = combine([], results, by="ssh")
+    assert folded.nodes == ["n1", "n2"]
+    assert folded.finding.finding == "ended with 255: ssh: connect to host it port 22: Connection refused."
+    assert folded.finding.command == ""
+    (folded,) = combine([], results)
+    assert folded.finding.command == "slurm-fsx doctor --node 'n[1-2]' --by ssh"
 
 
 def test_a_nodes_line_is_read_amid_what_its_log_in_prints() -> None:
-    line = format_line("n1", [bad("n1"), Finding("fuse", OK, "fine")], SAME, NOW_S)
+    fix = Fixed("chmod go-w /x", True, "")
+    line = format_line("n1", [bad("n1"), Finding("fuse", OK, "fine")], SAME, NOW_S, [fix])
     assert "\n" not in line
     reports: list[NodeReport] = []
     result = reader(reports, lambda: NOW_S + 2)(Answer("n1", 0, f"Welcome!\n{line}\n{{bye\n"))
     assert result == NodeResult("n1", REACHED)
-    assert reports == [NodeReport("n1", [bad("n1")], SAME, 2.0)]
+    assert reports == [NodeReport("n1", [bad("n1")], SAME, 2.0, (fix,))]
+
+
+def test_what_nodes_ran_is_told_together() -> None:
+    done, failed = Fixed("chmod go-w /x", True, ""), Fixed("chmod go-w /x", False, "read-only")
+    reports = [report(node)._replace(fixes=(fix,)) for node, fix in (("n3", failed), ("n2", done), ("n1", done))]
+    results = [NodeResult(node, REACHED) for node in ("n1", "n2", "n3")]
+    assert combine_fixes(reports, results) == [FoldedFix(done, ["n1", "n2"]), FoldedFix(failed, ["n3"])]
 
 
 def test_an_answer_that_is_none_is_a_failure() -> None:

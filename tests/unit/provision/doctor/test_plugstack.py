@@ -12,7 +12,7 @@ import pytest
 
 from slurm_fsx_tools.errors import SlurmFsxError
 from slurm_fsx_tools.provision.doctor.elf import read_number
-from slurm_fsx_tools.provision.doctor.findings import NOTE, PROBLEM, WARNING
+from slurm_fsx_tools.provision.doctor.findings import COMPUTE, HEAD, NOTE, PROBLEM, WARNING
 
 from .conftest import Machine
 
@@ -123,8 +123,31 @@ def test_our_plugin_must_be_optional(stack: Stack) -> None:
     stack.write(f"required {stack.ours} runtime=bwrap")
     (finding,) = stack.machine.find("plugstack")
     assert finding.finding == f"{stack.conf}:1 makes our plugin required."
-    subprocess.run(["sh", "-c", finding.command], check=True)
-    assert not stack.machine.find("plugstack")
+    assert finding.command == "slurm-fsx setup head"
+
+
+@pytest.mark.parametrize(
+    ("roles", "kind", "is_configless", "command", "is_elsewhere"),
+    [
+        pytest.param([COMPUTE], "ext4", False, "slurm-fsx setup node", False, id="of-the-node"),
+        pytest.param([COMPUTE], "nfs4", False, "slurm-fsx setup head", True, id="shared"),
+        pytest.param([COMPUTE], "ext4", True, "slurm-fsx setup head", True, id="configless"),
+        pytest.param([HEAD], "nfs4", True, "slurm-fsx setup head", False, id="on-the-head-node"),
+    ],
+)
+def test_lines_are_written_by_the_machine_whose_file_it_is(
+    stack: Stack, roles: list[str], kind: str, is_configless: bool, command: str, is_elsewhere: bool
+) -> None:
+    stack.machine.facts["roles"] = roles
+    stack.machine.facts["mounts"] = [[str(stack.folder), kind, "server:/slurm", ""]]
+    if is_configless:
+        stack.machine.facts["slurm"]["settings"]["slurmctldparameters"] = "enable_configless"
+    stack.write(f"required {stack.pyxis} container_scope=global", f"optional {stack.ours} container_scope=job")
+    found = stack.machine.find("plugstack", "container-scope")
+    assert [finding.check for finding in found] == ["plugstack", "container-scope"]
+    for finding in found:
+        assert finding.command == command
+        assert finding.why.endswith(" It is the head node's file: run the command there.") == is_elsewhere
 
 
 def test_a_plugin_that_is_not_there_is_told(stack: Stack) -> None:

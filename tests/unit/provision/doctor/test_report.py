@@ -26,7 +26,7 @@ from slurm_fsx_tools.provision.doctor.findings import (
     Missing,
 )
 from slurm_fsx_tools.provision.doctor.fixing import Fixed, fix, judge
-from slurm_fsx_tools.provision.doctor.nodes import Folded
+from slurm_fsx_tools.provision.doctor.nodes import Folded, FoldedFix
 from slurm_fsx_tools.provision.doctor.page import format_page
 from slurm_fsx_tools.provision.doctor.report import as_document, format_fixes, format_text
 
@@ -93,13 +93,13 @@ def test_colour_changes_no_word_and_prose_keeps_to_the_width(width: int) -> None
 
 def test_the_document_has_every_finding_and_the_verdict() -> None:
     found = [Folded(WELL, ["n1"]), Folded(SLOW, ["n1"])]
-    document = as_document(found, [Fixed("chmod", True, "")], {"node": "n1"})
+    document = as_document(found, [FoldedFix(Fixed("chmod", True, ""), ["n1"])], {"node": "n1"})
     assert json.loads(json.dumps(document)) == {
         "format": 1,
         "node": "n1",
         "verdict": "warning",
         "findings": [{**WELL._asdict(), "nodes": ["n1"]}, {**SLOW._asdict(), "nodes": ["n1"]}],
-        "fixes": [{"command": "chmod", "is_done": True, "said": ""}],
+        "fixes": [{"command": "chmod", "is_done": True, "said": "", "nodes": ["n1"]}],
     }
 
 
@@ -115,6 +115,38 @@ def test_what_is_of_the_cluster_is_mended_once() -> None:
         once=["images"],
     )
     assert [line.strip() for line in text.splitlines() if "Run" in line] == ["Run once: rm it", "Run on n[1-2]: rm it"]
+
+
+def test_what_differs_between_nodes_is_looked_at_from_here() -> None:
+    finding = Finding("nodes-reached", WARNING, "down.", "Nothing is known.", "slurm-fsx doctor --node n1 --by ssh")
+    text = format_text(
+        [Folded(finding, ["n1"])],
+        checks=2,
+        elapsed_s=0.1,
+        width=80,
+        many=True,
+        paint=lambda word, _: word,
+        here=["nodes-reached"],
+    )
+    assert "Run: slurm-fsx doctor --node n1 --by ssh" in text
+
+
+def test_what_was_asked_for_is_told_where_it_is_well_too() -> None:
+    job = Finding("job-environment", OK, "A job ran on n1.")
+    text = format_text(
+        [Folded(WELL, ["head"]), Folded(job, ["head"])],
+        checks=1,
+        elapsed_s=0.1,
+        width=80,
+        many=False,
+        paint=lambda word, _: word,
+        always=["job-environment"],
+    )
+    assert text.splitlines() == [
+        "ok       A job ran on n1. [job-environment]",
+        "",
+        "all is well (1 check in 0.1 s)",
+    ]
 
 
 def test_only_safe_commands_are_run_each_once_without_a_shell(tmp_path: Path) -> None:
@@ -137,7 +169,9 @@ def test_a_fix_that_fails_or_hangs_says_so(tmp_path: Path) -> None:
     assert [each.is_done for each in done] == [False] * 3
     assert "No such file" in done[0].said
     assert done[1].said == "it had not ended after 1 s"
-    assert format_fixes(done[:1], lambda word, _: word)[0].startswith("failed   ls /no/such/file  (")
+    folded = [FoldedFix(done[0], ["n1", "n2"])]
+    assert format_fixes(folded, lambda word, _: word, False)[0].startswith("failed   ls /no/such/file  (")
+    assert format_fixes(folded, lambda word, _: word, True)[0].startswith("failed   n[1-2]: ls /no/such/file  (")
 
 
 def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
@@ -158,8 +192,10 @@ def test_a_fix_is_done_when_what_it_is_for_is_gone() -> None:
 )
 def test_a_jobs_environment_must_lead_to_the_shared_nccl(environment: dict[str, str], severity: str) -> None:
     facts = Facts({"nccl": {"is_there": True, "library_folders": ["/fsx/nccl/lib"]}})
-    (finding,) = live.judge(Context(Config()), facts, environment)
+    (finding,) = live.judge(Context(Config()), facts, {"SLURMD_NODENAME": "n1", **environment})
     assert finding.severity == severity
+    if severity == OK:
+        assert finding.finding == "A job ran on n1, and its LD_LIBRARY_PATH leads to /fsx/nccl/lib."
 
 
 def test_a_job_without_an_installation_ran_at_least() -> None:

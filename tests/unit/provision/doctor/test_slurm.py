@@ -10,7 +10,7 @@ import pytest
 from slurm_fsx_tools.provision.doctor.basics import parse_settings, seconds, settings_of
 from slurm_fsx_tools.provision.doctor.checks import PROBES, choose
 from slurm_fsx_tools.provision.doctor.engine import diagnose, gather
-from slurm_fsx_tools.provision.doctor.findings import NOTE, OK, PROBLEM, UNKNOWN, WARNING
+from slurm_fsx_tools.provision.doctor.findings import COMPUTE, HEAD, NOTE, OK, PROBLEM, UNKNOWN, WARNING
 from slurm_fsx_tools.provision.doctor.slurm import is_left_over
 from slurm_fsx_tools.provision.slurm_conf import read_slurm_conf
 
@@ -101,6 +101,16 @@ def test_without_pyxis_a_task_prolog_is_the_sites_own_choice(machine: Machine) -
     assert finding.severity == NOTE
 
 
+@pytest.mark.parametrize("folder", ["/etc/slurm", "/opt/slurm/etc"])
+def test_on_parallelcluster_settings_have_another_place(machine: Machine, folder: str) -> None:
+    settings(machine, prologflags="Serial", prologepilogtimeout="65534")
+    machine.facts["slurm"]["conf"] = f"{folder}/slurm.conf"
+    found = machine.find("prolog-times", "prolog-flags")
+    assert len(found) == 3
+    for finding in found:
+        assert ("CustomSlurmSettings" in finding.why) == (folder == "/opt/slurm/etc")
+
+
 def test_no_answer_of_slurmctld_is_a_problem_and_the_file_is_read_instead(machine: Machine) -> None:
     settings(machine, reason="scontrol gave no answer within 3 s", prologflags="Serial")
     answers, flags, _ = machine.find("slurm-answers", "prolog-flags")
@@ -133,6 +143,19 @@ def test_a_missing_script_is_told_by_its_setting(machine: Machine, tmp_path: Pat
     (tmp_path / "prolog.d/50-slurm-fsx").unlink()
     (finding,) = machine.find("prolog-scripts")
     assert finding.finding == f"Slurm's Prolog does not run our script: {tmp_path}/prolog.d/* does not have it."
+    assert "head node" not in finding.why
+
+
+def test_a_script_that_is_missing_in_a_shared_folder_is_put_there_by_the_head_node(
+    machine: Machine, tmp_path: Path
+) -> None:
+    scripts(machine, tmp_path)
+    (tmp_path / "prolog.d/50-slurm-fsx").unlink()
+    machine.facts["mounts"] = [[str(tmp_path), "nfs4", "head:/opt/slurm", ""]]
+    for roles, is_elsewhere in (([COMPUTE], True), ([HEAD, COMPUTE], False)):
+        machine.facts["roles"] = roles
+        (finding,) = machine.find("prolog-scripts")
+        assert finding.why.endswith(" It is the head node's file: run the command there.") == is_elsewhere
 
 
 def test_a_script_that_cannot_be_run_would_drain_the_node(machine: Machine, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm_fsx_tools.provision.doctor.findings import PROBLEM, WARNING
+from slurm_fsx_tools.provision.doctor.findings import PROBLEM, WARNING, Finding
 from slurm_fsx_tools.provision.mounts import parse_mounts
 
 from .conftest import Machine
@@ -101,27 +101,29 @@ def test_a_site_plugin_that_does_not_load_is_told(machine: Machine, tmp_path: Pa
     config = tmp_path / "config.yaml"
     config.write_text(f"prolog: {{plugins_dir: {plugins}}}\nruntime_dir: {machine.run}\n")
     assert not complaints(machine, config)
-    (plugins / "site.py").write_text("import no_such_module\n")
-    (text,) = complaints(machine, config)
-    assert "no_such_module" in text
+    (plugins / "site.py").write_text("{}['policy']\n")
+    (finding,) = complaints(machine, config)
+    assert finding.finding == f"Loading plugin site ({plugins}/site.py): KeyError: 'policy'."
+    assert finding.command == "slurm-fsx plugins list"
 
 
-def complaints(machine: Machine, config: Path) -> list[str]:
+def complaints(machine: Machine, config: Path) -> list[Finding]:
     from slurm_fsx_tools.config.model import Config
     from slurm_fsx_tools.provision.doctor.checks import PROBES, choose
     from slurm_fsx_tools.provision.doctor.engine import diagnose
 
     context = machine.context._replace(config=Config(machine.values, path=str(config)))
     findings, _ = diagnose(choose(["config"]), PROBES, context)
-    return [finding.finding for finding in findings if finding.severity == PROBLEM]
+    return [finding for finding in findings if finding.severity == PROBLEM]
 
 
 def test_a_mistake_in_the_configuration_is_told_with_file_and_line(machine: Machine, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text("fsx:\n  timeuot: 2\n")
-    (text,) = complaints(machine, config)
-    assert f"{config}:2" in text
-    assert "timeuot" in text
+    (finding,) = complaints(machine, config)
+    assert f"{config}:2" in finding.finding
+    assert "timeuot" in finding.finding
+    assert finding.command == "slurm-fsx config check"
 
 
 def test_software_on_local_disk_is_well(machine: Machine) -> None:
