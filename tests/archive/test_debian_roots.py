@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab.cluster import HOME, Cluster
-from lab.debian import make_root, mirror, slurm_include
+from lab.debian import make_root, slurm_include
 from lab.errors import LabError
 from lab.images import make_image
 from lab.nccl import install_nccl
@@ -24,16 +24,16 @@ def run(cluster: Cluster, name: str, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("suite", "python"), [("bookworm", "3.11"), ("trixie", "3.13")])
+@pytest.mark.parametrize(
+    ("suite", "python"), [("bookworm", "3.11"), pytest.param("trixie", "3.13", marks=pytest.mark.slow)]
+)
 def test_a_plain_debian_gets_from_nothing_to_a_job_in_its_container_and_back(
     suite: str, python: str, tmp_path: Path, checkout: Path, needs_root: None
 ) -> None:
     try:
-        mirror()
+        root = make_root(suite, tmp_path / suite)
     except LabError as error:
         pytest.skip(str(error))
-    root = make_root(suite, tmp_path / suite)
     include = slurm_include(root, tmp_path / "include")
     fsx = tmp_path / "fsx"
     subprocess.run([sys.executable, "-m", "archive", fsx, include], cwd=checkout, check=True, capture_output=True)
