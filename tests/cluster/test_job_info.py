@@ -36,9 +36,10 @@ class Node:
         self.textfiles = cluster.machine("n1").path(TEXTFILES)
         self.mapping = cluster.machine("n1").path(MAPPING)
 
-    def start_job(self, *options: str, script: str = "sleep 600") -> Job:
-        job = self.cluster.sbatch(f"#!/bin/sh\n{script}\n", *options)
-        self.cluster.wait_until(lambda: self.file(job).exists(), f"a file of job {job.id}")
+    def start_job(self, *options: str) -> Job:
+        job = self.cluster.sbatch("#!/bin/sh\necho begun\nsleep 600\n", *options)
+        # Its prolog has written everything by then.
+        self.cluster.wait_until(lambda: "begun" in job.output, f"job {job.id} runs")
         return job
 
     def end_job(self, job: Job) -> None:
@@ -93,6 +94,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, installation: Path) -> Iterat
 def no_jobs(node: Node) -> Iterator[None]:
     """Each test begins and ends without a job, and nothing is left of those it had."""
     yield
+    node.cluster.head.run(["scancel", "--user=ada"])  # those of a test that failed
     node.cluster.wait_until_idle()
     node.cluster.wait_until(
         lambda: [path.name for path in node.textfiles.iterdir()] == ["slurm_fsx_health.prom"], "no file of any job"
@@ -137,7 +139,6 @@ def test_a_job_that_vanished_is_forgotten_at_the_next(node: Node) -> None:
 
 def test_a_job_that_did_not_outlive_a_reboot_is_forgotten_at_the_boot(node: Node) -> None:
     lasting = node.start_job("--gres=gpu:1")
-    node.cluster.wait_until(lambda: bool(node.mapped()), "the job's GPU in the mapping")
     (node.textfiles / "slurm_fsx_job_999999.prom").write_text('slurm_fsx_job_info{jobid="999999",node="n1"} 1\n')
     (node.mapping / "1").write_text("999999\n")
     done = node.cluster.run_on("n1", [COMMAND, "monitoring", "register", "--wait=10"])

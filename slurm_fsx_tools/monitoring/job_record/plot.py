@@ -48,5 +48,5 @@ def draw_courses(courses: Sequence[Course], title: str, path: str) -> None:
             panel.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize="small", ncol=6, frameon=False)
     # The title holds a user's words: matplotlib would take what stands between two $ for a formula.
     figure.suptitle(title.replace("$", r"\$"))
-    figure.autofmt_xdate()
+    panels[-1].tick_params(axis="x", rotation=30)  # not autofmt_xdate, which moves what the layout has placed
     figure.savefig(path)
