@@ -227,10 +227,16 @@ def changing(root: str) -> Iterator[None]:
 
 
 def _clear_removed(root: str) -> None:
-    # Under the lock nothing that lies there is moved back: a removal that still runs only deletes it, too.
     for name in os.listdir(f"{root}/{STAGING}"):
-        if name.startswith(_REMOVED):
-            remove_tree(f"{root}/{STAGING}/{name}")
+        if not name.startswith(_REMOVED):
+            continue
+        gone, version_id = f"{root}/{STAGING}/{name}", name[len(_REMOVED) :]
+        if read_use(f"{root}/{USES}", version_id).jobs and not os.path.lexists(version_folder(root, version_id)):
+            # A removal forgets the jobs when nothing speaks against it any more: this one was killed before.
+            move(gone, version_folder(root, version_id))
+        else:
+            # A removal that still runs, without the lock, only deletes it, too.
+            remove_tree(gone)
 
 
 def _check_unused(root: str, version_id: str, ended: Collection[str] | None) -> None:

@@ -6,12 +6,20 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from slurm_fsx_tools.errors import SlurmUnavailable, UntrustedFile, VersionNotUsable
-from slurm_fsx_tools.nccl.versions import activate, check_usable, current_id, list_versions, remove_version
+from slurm_fsx_tools.nccl.versions import (
+    activate,
+    check_usable,
+    clear_removed,
+    current_id,
+    list_versions,
+    remove_version,
+)
 
 from .conftest import NCCL_C, Place
 
@@ -237,3 +245,34 @@ def test_shellcheck_has_nothing_against_the_setup_script(two) -> None:
         ["shellcheck", "--shell=sh", place.root / "setup-nccl-env.sh"], capture_output=True, text=True
     )
     assert done.stdout == ""
+
+
+KILLED = """
+import os, sys
+from slurm_fsx_tools.nccl import versions
+looks = []
+def look(*_arguments):
+    looks.append(1)
+    if len(looks) == 2:
+        os.kill(os.getpid(), 9)
+versions._check_unused = look
+def end(*_arguments):
+    os.kill(os.getpid(), 9)
+if sys.argv[3] == "deleting":
+    versions._check_unused = lambda *_arguments: None
+    versions.remove_tree = end
+versions.remove_version(sys.argv[1], sys.argv[2], [])
+"""
+
+
+@pytest.mark.parametrize(("when", "stays"), [("looking", True), ("deleting", False)])
+def test_a_killed_removal_is_undone_while_jobs_are_known_and_ended_otherwise(two, when: str, stays: bool) -> None:
+    place, first, _ = two
+    if when == "looking":
+        use_it(place, first, 7)
+    done = subprocess.run([sys.executable, "-c", KILLED, place.root, first, when], check=False)
+    assert done.returncode == -9
+    assert not (place.root / "versions" / first).exists()
+    clear_removed(str(place.root))
+    assert (place.root / "versions" / first / "lib/libnccl.so.2").exists() == stays
+    assert [path for path in (place.root / ".staging").iterdir() if path.name.startswith(".removed-")] == []
