@@ -11,6 +11,8 @@ from .errors import LabError
 PACKAGES = ("bubblewrap", "fuse3", "iproute2", "libslurm-dev", "munge", "procps", "python3", "slurm-wlm", "squashfuse")
 """A plain Debian with Slurm and bubblewrap, and what a node of the lab runs besides."""
 
+_LIMIT_S = 600
+
 
 def mirror() -> str:
     """Give the address of this machine's mirror, as apt(8) knows it."""
@@ -26,11 +28,13 @@ def make_root(suite: str, folder: Path) -> Path:
     """Make the root folder of a release, e.g. ``trixie``; takes minutes.
 
     Raises:
-        LabError: there is no debootstrap, or it failed.
+        LabError: there is no debootstrap, or it failed, or did not end.
     """
     if not shutil.which("debootstrap"):
         raise LabError("debootstrap is missing: apt-get install debootstrap")
-    command = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(folder), mirror()]
+    what = ["--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(folder), mirror()]
+    # A mirror that does not answer would be waited for without end. timeout(1) ends what debootstrap has started, too.
+    command = ["timeout", "--kill-after=5", str(_LIMIT_S), "debootstrap", *what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise LabError(f"debootstrap {suite} failed: {(done.stderr or done.stdout)[-500:]}")

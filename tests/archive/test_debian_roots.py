@@ -24,9 +24,8 @@ def run(cluster: Cluster, name: str, *command: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("suite", "python"), [("bookworm", "3.11"), pytest.param("trixie", "3.13", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("suite", "python"), [("bookworm", "3.11"), ("trixie", "3.13")])
 def test_a_plain_debian_gets_from_nothing_to_a_job_in_its_container_and_back(
     suite: str, python: str, tmp_path: Path, checkout: Path, needs_root: None
 ) -> None:
