@@ -21,7 +21,9 @@ static int execute(void *context, int out)
 	const struct command *command = context;
 	int null = open("/dev/null", O_RDWR);
 
-	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
+	/* Where the caller has closed its own streams, `out` has the number of one. */
+	out = fcntl(out, F_DUPFD, STDERR_FILENO + 1);
+	if (null < 0 || out < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
 		return 126;
 	close_from(3);
 	execve(command->argv[0], command->argv, command->environment);

@@ -1,5 +1,7 @@
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "ask.h"
 #include "claims.h"
@@ -24,7 +26,24 @@ static void asking_python_never_goes_through_a_shell(void)
 	CLAIM(ask(&question, answer, sizeof(answer)) == ASK_TROUBLE && strstr(answer, "is missing") != NULL);
 }
 
+static void asking_needs_no_open_streams(void)
+{
+	char answer[256];
+	struct question question = {.config = "/c.yaml", .name = "a", .partition = "", .timeout_ms = 5000,
+				    .command = write_script("streams", "echo /i/a\n")};
+	int status = -1;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		close(STDIN_FILENO);
+		close(STDOUT_FILENO);
+		_exit(ask(&question, answer, sizeof(answer)) == ASK_FOUND && same(answer, "/i/a") ? 0 : 1);
+	}
+	CLAIM(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
 void ask_tests(void)
 {
+	asking_needs_no_open_streams();
 	asking_python_never_goes_through_a_shell();
 }
